@@ -1,0 +1,146 @@
+"""The configuration: one frozen class per table of `helexa.toml`, every option with its default.
+
+`conf/helexa.toml` states the same options with a sentence each; a test keeps the two equal.
+Sizes are in the unit that ends the name (`_mb` = MiB, `_seconds`/`_secs`, `_tokens`, `_bytes`).
+"""
+
+from pathlib import Path
+from typing import Literal
+
+from attrs import field, frozen, validators
+
+positive = validators.gt(0)
+not_negative = validators.ge(0)
+
+
+@frozen
+class Server:
+    state_dir: str = ""
+    drain_seconds: float = field(default=30.0, validator=not_negative)
+    log_format: Literal["auto", "human", "json"] = "auto"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+@frozen
+class Gateway:
+    enabled: bool = True
+    listen: str = "127.0.0.1:31313"
+    allow_open: bool = False
+    allowed_hosts: tuple[str, ...] = ()
+    allowed_origins: tuple[str, ...] = ()
+    cors_origins: tuple[str, ...] = ()
+
+
+@frozen
+class NodeDevice:
+    """A card, named by its uuid, that helexa may use only in part or not at all."""
+
+    uuid: str
+    enabled: bool = True
+    reserve_mb: int = field(default=0, validator=not_negative)
+
+
+@frozen
+class Node:
+    enabled: bool = True
+    name: str = "local"
+    listen: str = "127.0.0.1:13131"
+    allow_open: bool = False
+    allowed_hosts: tuple[str, ...] = ()
+    allowed_origins: tuple[str, ...] = ()
+    token: str = field(default="", repr=False)
+    trusted_peers: tuple[str, ...] = ()
+    allow_sources: tuple[str, ...] = ()
+    memory_mb: int = field(default=0, validator=not_negative)
+    devices: tuple[NodeDevice, ...] = ()
+
+
+@frozen
+class Metrics:
+    listen: str = "127.0.0.1:31314"
+    allow_open: bool = False
+    allowed_hosts: tuple[str, ...] = ()
+    allowed_origins: tuple[str, ...] = ()
+    token: str = field(default="", repr=False)
+
+
+@frozen
+class Control:
+    socket: str = ""
+    group: str = "helexa-admin"
+
+
+@frozen
+class Store:
+    dir: str = ""
+    max_gb: float = field(default=0.0, validator=not_negative)
+    min_free_gb: float = field(default=2.0, validator=not_negative)
+    hf_token_file: str = ""
+
+
+@frozen
+class Models:
+    catalogue: str = ""
+    preload: tuple[str, ...] = ()
+
+
+@frozen
+class Engine:
+    dtype: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    threads: int = field(default=0, validator=not_negative)
+    batch_width: int = field(default=8, validator=positive)
+    prefill_chunk_tokens: int = field(default=256, validator=positive)
+
+
+@frozen
+class Limits:
+    max_prompt_tokens: int = field(default=0, validator=not_negative)
+    max_body_mb: float = field(default=32.0, validator=positive)
+    max_buffered_mb: float = field(default=256.0, validator=positive)
+    max_header_kb: float = field(default=64.0, validator=positive)
+    max_headers: int = field(default=100, validator=positive)
+    max_connections: int = field(default=1024, validator=positive)
+    max_connections_per_address: int = field(default=256, validator=positive)
+    idle_body_seconds: float = field(default=30.0, validator=positive)
+    write_timeout_seconds: float = field(default=30.0, validator=positive)
+
+
+@frozen
+class Admission:
+    max_in_flight: int = field(default=0, validator=not_negative)
+    max_queue_depth: int = field(default=8, validator=not_negative)
+    max_wait_secs: float = field(default=30.0, validator=positive)
+    max_per_principal: int | Literal["auto"] = "auto"
+    stream_open_seconds: float = field(default=2.0, validator=not_negative)
+
+
+@frozen
+class Fleet:
+    max_load_waiters: int = field(default=64, validator=not_negative)
+    load_wait_secs: float = field(default=600.0, validator=positive)
+
+
+@frozen
+class Config:
+    """Everything one process is told, made once and passed down."""
+
+    server: Server = Server()
+    gateway: Gateway = Gateway()
+    node: Node = Node()
+    metrics: Metrics = Metrics()
+    control: Control = Control()
+    store: Store = Store()
+    models: Models = Models()
+    engine: Engine = Engine()
+    limits: Limits = Limits()
+    admission: Admission = Admission()
+    fleet: Fleet = Fleet()
+
+
+@frozen
+class Places:
+    """Where this process keeps its things, all absolute."""
+
+    state_dir: Path
+    store_dir: Path
+    socket: Path

@@ -1,0 +1,157 @@
+"""The seam between Trio and a device thread: orders go in, notices come back.
+
+Plain frozen values that either side may import.  A `uid` names one thing that lives on the device, a
+sequence or a loaded model; every notice carries the uid of the order that it answers.
+"""
+
+from pathlib import Path
+from typing import Literal
+
+from attrs import field, frozen
+
+from helexa.errors import HelexaError
+
+Dtype = Literal["fp32", "bf16", "fp16"]
+
+
+@frozen
+class SamplingParams:
+    """How the next token is drawn, every default settled.
+
+    temperature 0 is greedy; top_k 0, top_p 1 and min_p 0 are off; repetition_penalty 1 is off.
+    `top_logprobs` is None for no log-probabilities, else the number of alternatives.
+    """
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    frequency_penalty: float = 0.0
+    presence_penalty: float = 0.0
+    logit_bias: tuple[tuple[int, float], ...] = ()
+    seed: int | None = None
+    top_logprobs: int | None = None
+
+
+# -- orders ----------------------------------------------------------------------------------------
+
+
+@frozen
+class Load:
+    """Load the model in `path` (config.json, tokenizer, weights); answered by LoadProgress*, Loaded.
+
+    `device` is torch's name for it ("cpu", "cuda:0"); `batch_width` bounds the sequences that run at
+    once, `prefill_chunk_tokens` the prompt tokens of one step.
+    """
+
+    uid: int
+    model: str
+    path: Path
+    device: str
+    dtype: Dtype
+    batch_width: int
+    prefill_chunk_tokens: int
+
+
+@frozen
+class Unload:
+    """Free the model that `Load` `uid` brought; answered by Unloaded.  Ends what still runs on it."""
+
+    uid: int
+
+
+@frozen
+class Add:
+    """Start a sequence on the model of `Load` number `model_uid`.
+
+    Answered by PrefillProgress*, then a Piece per token, the last with its `finish`.
+    """
+
+    uid: int
+    model_uid: int
+    prompt: tuple[int, ...]
+    max_tokens: int
+    sampling: SamplingParams = SamplingParams()
+    stop_ids: frozenset[int] = frozenset()
+
+
+@frozen
+class Abort:
+    """Forget a sequence, or a load that is not yet done.  Unknown uids are ignored; not answered."""
+
+    uid: int
+
+
+@frozen
+class Stop:
+    """Leave the loop."""
+
+
+Order = Load | Unload | Add | Abort | Stop
+
+
+# -- notices ---------------------------------------------------------------------------------------
+
+
+@frozen
+class LoadProgress:
+    uid: int
+    done_bytes: int
+    total_bytes: int
+
+
+@frozen
+class Loaded:
+    """`weights_bytes` is what the weights take on the device."""
+
+    uid: int
+    weights_bytes: int
+    seconds: float
+
+
+@frozen
+class Unloaded:
+    uid: int
+
+
+@frozen
+class PrefillProgress:
+    uid: int
+    done_tokens: int
+    total_tokens: int
+
+
+@frozen
+class Piece:
+    """One generated token.  `finish` is set on the last: a stop id ("stop") or max_tokens ("length").
+
+    A stop id is delivered as the token of the last piece; it is not part of the text.  `logprob` is
+    the natural log of the token's probability under the model's own distribution (before temperature),
+    `top` the likeliest (token id, logprob) pairs, likeliest first.
+    """
+
+    uid: int
+    token: int
+    finish: Literal["stop", "length"] | None = None
+    logprob: float | None = None
+    top: tuple[tuple[int, float], ...] = ()
+
+
+@frozen
+class Failed:
+    """The end of `uid`, a sequence or a load, by an error that others survive."""
+
+    uid: int
+    error: HelexaError = field(eq=False)
+
+
+@frozen
+class Crashed:
+    """The model of load `uid` is unusable and was freed; its sequences got Failed of their own."""
+
+    uid: int
+    reason: str
+
+
+Notice = LoadProgress | Loaded | Unloaded | PrefillProgress | Piece | Failed | Crashed

@@ -1,0 +1,156 @@
+"""Every error that a person or a client can see, in one tree.
+
+HelexaError                 an expected failure: told to the asker, the actor lives on
+  InvalidRequest            400
+    MissingModelField       400 missing_model_field
+    BodyTooLarge            400 body_too_large
+    ContextLengthExceeded   400 context_length_exceeded
+    VisionUnsupported       400 vision_unsupported
+  UnsupportedMedia          415
+  TemplateRenderFailed      422 template_render_failed
+  Unauthorized              401 invalid_api_key
+  Forbidden                 403
+  NotFound                  404
+    ModelNotFound           404 model_not_found
+  ModelBusy                 409 model_busy
+  PrincipalBusy             429 rate_limit_exceeded
+  Busy                      503 rate_limit_exceeded    the queue is full, or the wait was too long
+  ServiceUnavailable        503 service_unavailable
+    ActorDown               503 service_unavailable    crashed with this request in hand
+  InsufficientVram          503 insufficient_vram
+  StoreError                a model cannot be had: one sentence for a person
+ConfigError                 all mistakes of a configuration at once (exit code 2)
+CannotBind                  a listener's address is not to be had (exit code 3)
+GaveUp                      a supervisor ran out of restarts (exit code 4)
+DevicePoisoned              the device is unusable until the process exits (exit code 5)
+StateInUse                  another process holds the state directory (exit code 6)
+
+How an error looks on the wire is the business of `helexa.wire.envelope`.
+"""
+
+from typing import Any
+
+
+class HelexaError(Exception):
+    """An expected failure.
+
+    `status`, `type` and `code` are what the HTTP layer shows; `param` names the offending field as a
+    path (`messages[2].content`); `retry_after` is in seconds and is rounded up to whole ones on the
+    wire; `details` are diagnostics that stand beside the message (`free_mb`, `prompt_len`, ...).
+    """
+
+    status: int = 500
+    type: str = "api_error"
+    code: str | None = None
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        param: str | None = None,
+        retry_after: float | None = None,
+        **details: Any,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        self.retry_after = retry_after
+        self.details = details
+
+
+class InvalidRequest(HelexaError):
+    status, type = 400, "invalid_request_error"
+
+
+class MissingModelField(InvalidRequest):
+    code = "missing_model_field"
+
+
+class BodyTooLarge(InvalidRequest):
+    code = "body_too_large"
+
+
+class ContextLengthExceeded(InvalidRequest):
+    code = "context_length_exceeded"
+
+
+class VisionUnsupported(InvalidRequest):
+    code = "vision_unsupported"
+
+
+class UnsupportedMedia(InvalidRequest):
+    status, code = 415, "unsupported_media_type"
+
+
+class TemplateRenderFailed(InvalidRequest):
+    status, code = 422, "template_render_failed"
+
+
+class Unauthorized(HelexaError):
+    status, type, code = 401, "invalid_request_error", "invalid_api_key"
+
+
+class Forbidden(HelexaError):
+    status, type, code = 403, "invalid_request_error", "forbidden"
+
+
+class NotFound(HelexaError):
+    status, type, code = 404, "invalid_request_error", "not_found"
+
+
+class ModelNotFound(NotFound):
+    code = "model_not_found"
+
+
+class ModelBusy(HelexaError):
+    status, type, code = 409, "invalid_request_error", "model_busy"
+
+
+class PrincipalBusy(HelexaError):
+    status, type, code = 429, "rate_limit_error", "rate_limit_exceeded"
+
+
+class Busy(HelexaError):
+    status, type, code = 503, "rate_limit_error", "rate_limit_exceeded"
+
+
+class ServiceUnavailable(HelexaError):
+    status, code = 503, "service_unavailable"
+
+
+class ActorDown(ServiceUnavailable):
+    """The actor crashed, or is gone for good, with this request in hand."""
+
+
+class InsufficientVram(HelexaError):
+    status, code = 503, "insufficient_vram"
+
+
+class StoreError(HelexaError):
+    """A model cannot be fetched, read or prepared; the message says why in one sentence."""
+
+    status, code = 503, "service_unavailable"
+
+
+class ConfigError(Exception):
+    """Every mistake found in a configuration, each with its path."""
+
+    def __init__(self, mistakes: list[str]) -> None:
+        super().__init__("\n".join(mistakes))
+        self.mistakes = mistakes
+
+
+class CannotBind(Exception):
+    """A listener's address cannot be had."""
+
+
+class GaveUp(Exception):
+    """A supervisor ran out of restarts."""
+
+
+class DevicePoisoned(Exception):
+    """The device's context is unusable until the process exits."""
+
+
+class StateInUse(Exception):
+    """Another process holds the state directory."""
