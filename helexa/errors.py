@@ -6,7 +6,10 @@ HelexaError                 an expected failure: told to the asker, the actor li
     BodyTooLarge            400 body_too_large
     ContextLengthExceeded   400 context_length_exceeded
     VisionUnsupported       400 vision_unsupported
+  MethodNotAllowed          405
+  RequestTimeout            408 request_timeout        the client stopped in the middle of a request
   UnsupportedMedia          415
+  HeadersTooLarge           431 headers_too_large
   TemplateRenderFailed      422 template_render_failed
   Unauthorized              401 invalid_api_key
   Forbidden                 403
@@ -19,6 +22,8 @@ HelexaError                 an expected failure: told to the asker, the actor li
     ActorDown               503 service_unavailable    crashed with this request in hand
   InsufficientVram          503 insufficient_vram
   StoreError                a model cannot be had: one sentence for a person
+  UpstreamError             502 upstream_error         another server's error, passed on
+    UpstreamMalformed       502 upstream_malformed_response
 ConfigError                 all mistakes of a configuration at once (exit code 2)
 CannotBind                  a listener's address is not to be had (exit code 3)
 GaveUp                      a supervisor ran out of restarts (exit code 4)
@@ -78,8 +83,20 @@ class VisionUnsupported(InvalidRequest):
     code = "vision_unsupported"
 
 
+class MethodNotAllowed(InvalidRequest):
+    status, code = 405, "method_not_allowed"
+
+
+class RequestTimeout(InvalidRequest):
+    status, code = 408, "request_timeout"
+
+
 class UnsupportedMedia(InvalidRequest):
     status, code = 415, "unsupported_media_type"
+
+
+class HeadersTooLarge(InvalidRequest):
+    status, code = 431, "headers_too_large"
 
 
 class TemplateRenderFailed(InvalidRequest):
@@ -130,6 +147,16 @@ class StoreError(HelexaError):
     """A model cannot be fetched, read or prepared; the message says why in one sentence."""
 
     status, code = 503, "service_unavailable"
+
+
+class UpstreamError(HelexaError):
+    """An error that another server answered with; its own type and code may replace ours."""
+
+    status, code = 502, "upstream_error"
+
+
+class UpstreamMalformed(UpstreamError):
+    code = "upstream_malformed_response"
 
 
 class ConfigError(Exception):

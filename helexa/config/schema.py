@@ -7,15 +7,15 @@ Sizes are in the unit that ends the name (`_mb` = MiB, `_seconds`/`_secs`, `_tok
 from pathlib import Path
 from typing import Literal
 
-from attrs import field, frozen, validators
+from attrs import field, frozen
 
-positive = validators.gt(0)
-not_negative = validators.ge(0)
+from helexa.config import checks
+from helexa.config.checks import not_negative, positive
 
 
 @frozen
 class Server:
-    state_dir: str = ""
+    state_dir: str = field(default="", validator=checks.path)
     drain_seconds: float = field(default=30.0, validator=not_negative)
     log_format: Literal["auto", "human", "json"] = "auto"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -24,11 +24,11 @@ class Server:
 @frozen
 class Gateway:
     enabled: bool = True
-    listen: str = "127.0.0.1:31313"
+    listen: str = field(default="127.0.0.1:31313", validator=checks.listen)
     allow_open: bool = False
-    allowed_hosts: tuple[str, ...] = ()
-    allowed_origins: tuple[str, ...] = ()
-    cors_origins: tuple[str, ...] = ()
+    allowed_hosts: tuple[str, ...] = field(default=(), validator=checks.hosts)
+    allowed_origins: tuple[str, ...] = field(default=(), validator=checks.origins)
+    cors_origins: tuple[str, ...] = field(default=(), validator=checks.origins)
 
 
 @frozen
@@ -43,45 +43,45 @@ class NodeDevice:
 @frozen
 class Node:
     enabled: bool = True
-    name: str = "local"
-    listen: str = "127.0.0.1:13131"
+    name: str = field(default="local", validator=checks.name)
+    listen: str = field(default="127.0.0.1:13131", validator=checks.listen)
     allow_open: bool = False
-    allowed_hosts: tuple[str, ...] = ()
-    allowed_origins: tuple[str, ...] = ()
-    token: str = field(default="", repr=False)
-    trusted_peers: tuple[str, ...] = ()
-    allow_sources: tuple[str, ...] = ()
+    allowed_hosts: tuple[str, ...] = field(default=(), validator=checks.hosts)
+    allowed_origins: tuple[str, ...] = field(default=(), validator=checks.origins)
+    token: str = field(default="", repr=False, validator=checks.token)
+    trusted_peers: tuple[str, ...] = field(default=(), validator=checks.networks)
+    allow_sources: tuple[str, ...] = field(default=(), validator=checks.source_prefixes)
     memory_mb: int = field(default=0, validator=not_negative)
     devices: tuple[NodeDevice, ...] = ()
 
 
 @frozen
 class Metrics:
-    listen: str = "127.0.0.1:31314"
+    listen: str = field(default="127.0.0.1:31314", validator=checks.listen)
     allow_open: bool = False
-    allowed_hosts: tuple[str, ...] = ()
-    allowed_origins: tuple[str, ...] = ()
-    token: str = field(default="", repr=False)
+    allowed_hosts: tuple[str, ...] = field(default=(), validator=checks.hosts)
+    allowed_origins: tuple[str, ...] = field(default=(), validator=checks.origins)
+    token: str = field(default="", repr=False, validator=checks.token)
 
 
 @frozen
 class Control:
-    socket: str = ""
+    socket: str = field(default="", validator=checks.path)
     group: str = "helexa-admin"
 
 
 @frozen
 class Store:
-    dir: str = ""
+    dir: str = field(default="", validator=checks.path)
     max_gb: float = field(default=0.0, validator=not_negative)
     min_free_gb: float = field(default=2.0, validator=not_negative)
-    hf_token_file: str = ""
+    hf_token_file: str = field(default="", validator=checks.path)
 
 
 @frozen
 class Models:
-    catalogue: str = ""
-    preload: tuple[str, ...] = ()
+    catalogue: str = field(default="", validator=checks.path)
+    preload: tuple[str, ...] = field(default=(), validator=checks.model_ids)
 
 
 @frozen
@@ -110,7 +110,7 @@ class Admission:
     max_in_flight: int = field(default=0, validator=not_negative)
     max_queue_depth: int = field(default=8, validator=not_negative)
     max_wait_secs: float = field(default=30.0, validator=positive)
-    max_per_principal: int | Literal["auto"] = "auto"
+    max_per_principal: int | Literal["auto"] = field(default="auto", validator=checks.count_or_auto)
     stream_open_seconds: float = field(default=2.0, validator=not_negative)
 
 

@@ -3,9 +3,21 @@
 from collections.abc import Iterator
 from typing import Literal
 
-from attrs import field, frozen, validators
+from attrs import field, frozen
 
-not_negative = validators.ge(0)
+from helexa.config import checks
+from helexa.config.checks import Unfit, between, not_negative
+from helexa.errors import StoreError
+from helexa.store.source import FORMS, parse_source
+
+
+def source(_: object, __: object, value: str) -> None:
+    """An empty one leaves it to the store, which knows the model by its id."""
+    try:
+        if value:
+            parse_source(value)
+    except StoreError:
+        raise Unfit(f"a source: {FORMS}", value) from None
 
 
 @frozen
@@ -14,33 +26,33 @@ class Cost:
 
     input: float = field(default=0.0, validator=not_negative)
     output: float = field(default=0.0, validator=not_negative)
-    cache_read: float | None = None
-    cache_write: float | None = None
+    cache_read: float | None = field(default=None, validator=not_negative)
+    cache_write: float | None = field(default=None, validator=not_negative)
 
 
 @frozen
 class SamplingDefaults:
     """What a request that does not say gets; None leaves it to the model's own generation config."""
 
-    temperature: float | None = None
-    top_p: float | None = None
-    top_k: int | None = None
-    min_p: float | None = None
-    repetition_penalty: float | None = None
-    frequency_penalty: float | None = None
-    presence_penalty: float | None = None
+    temperature: float | None = field(default=None, validator=between(0, 2))
+    top_p: float | None = field(default=None, validator=between(0, 1))
+    top_k: int | None = field(default=None, validator=not_negative)
+    min_p: float | None = field(default=None, validator=between(0, 1))
+    repetition_penalty: float | None = field(default=None, validator=between(0, 10))
+    frequency_penalty: float | None = field(default=None, validator=between(-2, 2))
+    presence_penalty: float | None = field(default=None, validator=between(-2, 2))
 
 
 @frozen
 class CatalogueModel:
     """One `[[models]]` table."""
 
-    id: str
+    id: str = field(validator=checks.model_id)
     harness: Literal["torch", "candle"] = "torch"
-    source: str = ""
+    source: str = field(default="", validator=source)
     vram_mb: int = field(default=0, validator=not_negative)
     min_device_vram_mb: int = field(default=0, validator=not_negative)
-    aliases: tuple[str, ...] = ()
+    aliases: tuple[str, ...] = field(default=(), validator=checks.model_ids)
     capabilities: tuple[str, ...] = ("text",)
     max_context: int = field(default=0, validator=not_negative)
     output_reserve: int = field(default=0, validator=not_negative)
@@ -58,7 +70,7 @@ DEMO_MODEL = CatalogueModel(
 
 @frozen
 class Catalogue:
-    """`models.toml` as a value.  `mistakes` (in `helexa.config.read`) are found before one is made."""
+    """`models.toml` as a value.  `helexa.config.rules` sees to it that a name names one model."""
 
     models: tuple[CatalogueModel, ...] = (DEMO_MODEL,)
 

@@ -1,0 +1,295 @@
+"""The device actor: one OS thread that owns a device, and who waits for what it does.
+
+Trio posts orders to the thread, the thread posts notices back, once per step.  The thread lives as
+long as the actor: CUDA contexts, graphs and streams belong to a thread, so all torch work stays on it.
+"""
+
+import itertools
+import queue
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Protocol
+
+import trio
+from attrs import define, field, frozen
+
+from helexa import logs
+from helexa.devices.discovery import DeviceInfo
+from helexa.devices.monitor import Readings
+from helexa.engine.orders import (
+    Abort,
+    Add,
+    Crashed,
+    Failed,
+    Load,
+    Notice,
+    Order,
+    Piece,
+    Stop,
+    Unload,
+    Unloaded,
+)
+from helexa.errors import DevicePoisoned, ServiceUnavailable
+
+log = logs.get("helexa.device")
+
+STOP_SECONDS = 10.0  # for a step or a load in hand at shutdown; then the thread is abandoned
+READ_EVERY_SECONDS = 2.0
+
+
+class Worker(Protocol):
+    """What the thread drives: `helexa.engine.worker.Worker`, or a fake in tests."""
+
+    @property
+    def idle(self) -> bool: ...
+    def apply(self, order: Load | Unload | Add | Abort) -> Sequence[Notice]: ...
+    def step(self) -> Sequence[Notice]: ...
+
+
+Deliver = Callable[[Sequence[Notice]], None]
+
+
+class Driver(Protocol):
+    """Runs a worker somewhere: on a thread of its own, or as a task on a test's virtual clock."""
+
+    def post(self, order: Order) -> None: ...
+    def forget(self) -> None: ...
+    async def run(self, deliver: Deliver) -> None: ...
+
+
+class DeviceThread:
+    """Runs a worker on one OS thread."""
+
+    def __init__(self, name: str, make_worker: Callable[[], Worker]) -> None:
+        self._name = name
+        self._make_worker = make_worker
+        self._orders: queue.SimpleQueue[Order] = queue.SimpleQueue()
+
+    def post(self, order: Order) -> None:
+        """Never blocks; safe in the `finally` of a cancelled task."""
+        self._orders.put(order)
+
+    async def run(self, deliver: Deliver) -> None:
+        """Until cancelled, or until the worker raises.
+
+        A thread cannot be cancelled and one that is blocked on its queue cannot even look, so a
+        cancellation posts Stop and waits for the step in hand, up to STOP_SECONDS.
+        """
+        token = trio.lowlevel.current_trio_token()
+        async with trio.open_nursery() as nursery:
+            with trio.CancelScope(shield=True) as shield:
+                nursery.start_soon(self._stop_when_cancelled, shield)
+                await trio.to_thread.run_sync(
+                    self._loop,
+                    token,
+                    deliver,
+                    thread_name=self._name,
+                    limiter=trio.CapacityLimiter(1),  # kept out of Trio's pool of worker threads
+                    abandon_on_cancel=True,
+                )
+            nursery.cancel_scope.cancel()
+
+    def forget(self) -> None:
+        """Drop the orders that a dead thread left behind; a new one starts with an empty device."""
+        while not self._orders.empty():
+            self._orders.get_nowait()
+
+    async def _stop_when_cancelled(self, shield: trio.CancelScope) -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            self.post(Stop())
+            shield.deadline = trio.current_time() + STOP_SECONDS
+
+    def _loop(self, token: trio.lowlevel.TrioToken, deliver: Deliver) -> None:
+        worker = self._make_worker()
+        while True:
+            notices: list[Notice] = []
+            for order in self._take_orders(worker):
+                if isinstance(order, Stop):
+                    return
+                notices.extend(worker.apply(order))
+            if not worker.idle:
+                notices.extend(worker.step())
+            if notices:
+                token.run_sync_soon(deliver, notices)  # one wake-up per step, not per token
+
+    def _take_orders(self, worker: Worker) -> Iterator[Order]:
+        """Everything posted since the last step; waits only if there is nothing to step."""
+        if worker.idle:
+            yield self._orders.get()
+        while not self._orders.empty():
+            yield self._orders.get_nowait()
+
+
+Inbox = trio.MemoryReceiveChannel[Notice]
+
+
+@define
+class Waiting:
+    """Who hears of the things that live on the device.  Touched only from the Trio thread.
+
+    The channels are unbounded so that `deliver`, which has no task to raise into, cannot fail; a
+    sequence's own max_tokens bounds what can lie in them.
+    """
+
+    _channels: dict[int, trio.MemorySendChannel[Notice]] = field(factory=dict)
+
+    def open(self, uids: Iterable[int]) -> Inbox:
+        send, receive = trio.open_memory_channel[Notice](float("inf"))
+        for uid in uids:
+            self._channels[uid] = send
+        return receive
+
+    def close(self, uid: int) -> bool:
+        """Stop listening; True if the device still has it."""
+        return self._channels.pop(uid, None) is not None
+
+    def deliver(self, notices: Sequence[Notice]) -> None:
+        for notice in notices:
+            channel = self._channels.get(notice.uid)
+            if channel is None:  # the asker left; its Abort is on the way
+                continue
+            channel.send_nowait(notice)
+            if is_last(notice):
+                del self._channels[notice.uid]
+
+    def end_all(self, last_notice: Callable[[int], Notice]) -> None:
+        for uid in list(self._channels):
+            self.deliver([last_notice(uid)])
+
+
+def is_last(notice: Notice) -> bool:
+    """Whether the device has forgotten the notice's uid."""
+    match notice:
+        case Piece():
+            return notice.finish is not None
+        case Failed() | Crashed() | Unloaded():
+            return True
+    return False
+
+
+@frozen
+class DeviceStatus:
+    info: DeviceInfo
+    readings: Readings | None
+    poisoned: bool
+    num_sequences: int
+
+
+class Device:
+    """One device of this host.
+
+    `run` may crash and be run again; whoever waits for a notice then gets Failed.
+    """
+
+    def __init__(
+        self,
+        info: DeviceInfo,
+        driver: Driver,
+        read: Callable[[], Awaitable[Readings]],
+        on_poisoned: Callable[[str], None],
+    ) -> None:
+        self.info = info
+        self.readings: Readings | None = None
+        self._driver = driver
+        self._read = read
+        self._on_poisoned = on_poisoned
+        self._waiting = Waiting()
+        self._uids = itertools.count(1)
+        self._sequences: set[int] = set()
+        self._poisoned = False
+
+    # -- what others call, from the Trio thread --------------------------------------------------
+
+    def status(self) -> DeviceStatus:
+        return DeviceStatus(self.info, self.readings, self._poisoned, len(self._sequences))
+
+    def load(self, order: Callable[[int], Load]) -> tuple[int, Inbox]:
+        """Begin a load; its inbox also tells of a later crash.  Give it back with `unload`."""
+        self._refuse_poisoned()
+        uid = next(self._uids)
+        inbox = self._waiting.open([uid])
+        self._driver.post(order(uid))
+        return uid, inbox
+
+    def abandon(self, uid: int) -> None:
+        """Drop a load that is not done, or whose model crashed.  Never waits."""
+        self._waiting.close(uid)
+        self._driver.post(Abort(uid))
+
+    def unload(self, uid: int) -> None:
+        """Free a loaded model; Unloaded (or Failed, if the device dies) comes in its inbox."""
+        self._driver.post(Unload(uid))
+
+    @contextmanager
+    def sequences(
+        self, orders: Sequence[Callable[[int], Add]]
+    ) -> Iterator[tuple[list[int], Inbox]]:
+        """Run sequences as long as the block lasts; what then still runs is aborted.
+
+        Gives their uids and the inbox that all of their notices come to.
+        """
+        self._refuse_poisoned()
+        uids = [next(self._uids) for _ in orders]
+        inbox = self._waiting.open(uids)
+        self._sequences.update(uids)
+        for uid, order in zip(uids, orders, strict=True):
+            self._driver.post(order(uid))
+        try:
+            yield uids, inbox
+        finally:  # nothing here may await: we may be cancelled
+            for uid in uids:
+                self.abort(uid)
+            inbox.close()
+
+    def abort(self, uid: int) -> None:
+        """End one sequence early."""
+        if self._waiting.close(uid):
+            self._driver.post(Abort(uid))
+        self._sequences.discard(uid)
+
+    def _refuse_poisoned(self) -> None:
+        if self._poisoned:
+            raise ServiceUnavailable(
+                f"device {self.info.index} ({self.info.name}) is out of order until helexa restarts",
+                retry_after=5,
+            )
+
+    # -- the actor -------------------------------------------------------------------------------
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Returns only when the device is poisoned: the process must then end."""
+        try:
+            async with trio.open_nursery() as nursery:
+                await nursery.start(self._read_now_and_then)
+                task_status.started()
+                await self._driver.run(self._waiting.deliver)
+        except Exception as error:
+            if not _is_poison(error):
+                raise
+            self._poisoned = True
+            log.error("device poisoned", device=self.info.index, reason=str(error))
+            self._on_poisoned(self.info.name)
+        finally:
+            self._driver.forget()
+            self._waiting.end_all(self._last_notice)
+
+    def _last_notice(self, uid: int) -> Notice:
+        reason = f"device {self.info.index} failed while it worked"
+        if uid in self._sequences:
+            return Failed(uid, ServiceUnavailable(reason, retry_after=2))
+        return Crashed(uid, reason)
+
+    async def _read_now_and_then(self, *, task_status: trio.TaskStatus[None]) -> None:
+        self.readings = await self._read()
+        task_status.started()
+        while True:
+            await trio.sleep(READ_EVERY_SECONDS)
+            self.readings = await self._read()
+
+
+def _is_poison(error: Exception) -> bool:
+    if isinstance(error, ExceptionGroup):
+        return error.subgroup(DevicePoisoned) is not None
+    return isinstance(error, DevicePoisoned)

@@ -1,0 +1,326 @@
+"""The model actor: one loaded model on one device, from its load to its unload.
+
+Its nursery holds the model's admission actor, so that the door dies and restarts with the room.
+"""
+
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import aclosing, contextmanager
+from functools import partial
+
+import trio
+from attrs import define, evolve, field, frozen
+
+from helexa.actors.admission import Admission, ModelGone, Slot
+from helexa.actors.device import Device, Inbox
+from helexa.conversation import (
+    Conversation,
+    Event,
+    Finished,
+    Progress,
+    Sampling,
+    Started,
+    Usage,
+)
+from helexa.engine.orders import (
+    Add,
+    Crashed,
+    Dtype,
+    Failed,
+    Load,
+    Loaded,
+    LoadProgress,
+    Notice,
+    Piece,
+    PrefillProgress,
+    SamplingParams,
+    Unloaded,
+)
+from helexa.fleet.admission import Rules
+from helexa.fleet.known import Known, Reader
+from helexa.fleet.sampling import settle
+from helexa.trace import Trace
+
+UNLOAD_SECONDS = 30.0  # for the device thread to end its step and free the weights
+
+
+class ModelCrashed(Exception):
+    """The device lost the model; loading it again may help."""
+
+
+@frozen(eq=False)
+class Hosted:
+    """A model and where and how it runs on this host."""
+
+    known: Known
+    torch_device: str
+    dtype: Dtype
+    rules: Rules
+    max_wait_seconds: float
+    prefill_chunk_tokens: int
+    batch_width: int
+
+    @property
+    def id(self) -> str:
+        return self.known.id
+
+
+@define(eq=False)
+class Running:
+    """One admitted request: what it holds in the KV cache."""
+
+    prompt_tokens: int
+    num_sequences: int
+    generated_tokens: int = 0
+
+    @property
+    def kv_tokens(self) -> int:
+        return self.prompt_tokens * self.num_sequences + self.generated_tokens
+
+
+@frozen
+class Ready:
+    model: str
+    seconds: float
+    weights_mb: int
+
+
+@frozen
+class Recovering:
+    model: str
+
+
+@frozen
+class LoadMoved:
+    model: str
+    done_bytes: int
+    total_bytes: int
+
+
+@define(eq=False)
+class Model:
+    hosted: Hosted
+    device: Device
+    _tell: Callable[[Ready | Recovering | LoadMoved], None]
+    _admission: Admission | None = field(default=None, init=False)
+    _leaving: trio.Event = field(factory=trio.Event, init=False)
+    _running: set[Running] = field(factory=set, init=False)
+    _uid: int = field(default=0, init=False)
+    _rate: float = field(default=0.0, init=False)
+
+    # -- what others call ------------------------------------------------------------------------
+
+    @property
+    def admission(self) -> Admission:
+        if self._admission is None:
+            raise ModelGone
+        return self._admission
+
+    @property
+    def in_flight(self) -> int:
+        return self._admission.load().in_flight if self._admission else 0
+
+    @property
+    def queue_depth(self) -> int:
+        return self._admission.load().queue_depth if self._admission else 0
+
+    @property
+    def kv_tokens(self) -> int:
+        return sum(running.kv_tokens for running in self._running)
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Of one answer, smoothed over the latest ones; 0 before the first."""
+        return self._rate
+
+    async def close(self, *, if_idle: bool, drain_seconds: float) -> None:
+        """Admit nobody any more, let what runs end, then free the model.  ModelBusy as `if_idle` says."""
+        with trio.move_on_after(drain_seconds):
+            await self.admission.close(if_idle=if_idle)
+        self._leaving.set()
+
+    async def generate(
+        self,
+        conversation: Conversation,
+        prompt: tuple[int, ...],
+        max_tokens: int,
+        trace: Trace,
+        tick_seconds: float,
+    ) -> AsyncGenerator[Event, None]:
+        """Admission, then the answer.  ModelGone when the model left in the meantime.
+
+        However it ends, the slot and the sequences are given back before the generator is closed.
+        """
+        admission = self.admission
+        slot = admission.ticket(trace.principal, conversation.n)
+        try:
+            async with aclosing(self._enter(admission, slot, trace, tick_seconds)) as waiting:
+                async for progress in waiting:
+                    yield progress
+            answer = self._answer(conversation, prompt, max_tokens, trace)
+            async with aclosing(answer) as events:
+                async for event in events:
+                    yield event
+        finally:
+            admission.leave(slot)
+
+    async def _enter(
+        self, admission: Admission, slot: Slot, trace: Trace, tick_seconds: float
+    ) -> AsyncGenerator[Progress, None]:
+        asked_at = trio.current_time()
+        async with aclosing(admission.enter(slot, tick_seconds)) as waiting:
+            async for progress in waiting:
+                trace.queue_seconds = trio.current_time() - asked_at
+                yield progress
+        trace.admitted_at = trio.current_time()
+        trace.queue_seconds = trace.admitted_at - asked_at
+        trace.note(f"admitted after {trace.queue_seconds:.3f} s")
+
+    async def _answer(
+        self, conversation: Conversation, prompt: tuple[int, ...], max_tokens: int, trace: Trace
+    ) -> AsyncGenerator[Event, None]:
+        known = self.hosted.known
+        sampling = settle(conversation.sampling, known.entry.sampling, known.defaults)
+        order = partial(
+            Add,
+            model_uid=self._uid,
+            prompt=prompt,
+            max_tokens=max_tokens,
+            stop_ids=self._stop_ids(conversation.sampling),
+        )
+        orders = [
+            partial(order, sampling=_reseed(sampling, choice)) for choice in range(conversation.n)
+        ]
+        with (
+            self._counting(Running(len(prompt), conversation.n), trace) as running,
+            self.device.sequences(orders) as (uids, inbox),
+        ):
+            readers = {
+                uid: self.hosted.known.reader(choice, conversation.sampling)
+                for choice, uid in enumerate(uids)
+            }
+            async with aclosing(self._read(inbox, readers, running, trace)) as events:
+                async for event in events:
+                    yield event
+        yield Finished(Usage(len(prompt), running.generated_tokens))
+
+    async def _read(
+        self, inbox: Inbox, readers: dict[int, Reader], running: Running, trace: Trace
+    ) -> AsyncGenerator[Event, None]:
+        """The events of all answers until each is complete."""
+        while readers:
+            for notice in await _drain(inbox):
+                match notice:
+                    case PrefillProgress(_, done, total):
+                        if trace.first_token_at is None:
+                            yield Progress("prefill", done, total)
+                    case Piece(uid) if uid in readers:
+                        if trace.first_token_at is None:
+                            trace.first_token_at = trio.current_time()
+                            yield Started(running.prompt_tokens)
+                        running.generated_tokens += 1
+                        for event in readers[uid].push(notice):
+                            yield event
+                        if notice.finish or readers[uid].stopped:
+                            del readers[uid]
+                            self.device.abort(uid)
+                    case Failed(_, error):
+                        raise error
+
+    @contextmanager
+    def _counting(self, running: Running, trace: Trace) -> Iterator[Running]:
+        self._running.add(running)
+        try:
+            yield running
+        finally:
+            self._running.discard(running)
+            trace.usage = Usage(running.prompt_tokens, running.generated_tokens)
+            self._measure(trace, running)
+
+    def _measure(self, trace: Trace, running: Running) -> None:
+        if trace.first_token_at is None or running.generated_tokens < 2:
+            return
+        seconds = trio.current_time() - trace.first_token_at
+        if seconds > 0:
+            rate = (running.generated_tokens - 1) / seconds
+            self._rate = rate if not self._rate else 0.7 * self._rate + 0.3 * rate
+
+    def _stop_ids(self, sampling: Sampling) -> frozenset[int]:
+        own = frozenset(sampling.stop_token_ids)
+        return own if sampling.ignore_eos else own | self.hosted.known.stop_ids
+
+    # -- the actor -------------------------------------------------------------------------------
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Load, serve until `close` has emptied the model or it crashes, free the device."""
+        uid, inbox = self.device.load(self._load_order)
+        loaded = False
+        try:
+            ready = await self._until_loaded(inbox)
+            loaded, self._uid = True, uid
+            hosted = self.hosted
+            admission = Admission(hosted.id, hosted.rules, hosted.max_wait_seconds)
+            async with trio.open_nursery() as nursery:
+                await nursery.start(admission.run)
+                self._admission = admission
+                self._tell(ready)
+                task_status.started()
+                nursery.start_soon(self._watch, inbox)
+                await self._leaving.wait()
+                nursery.cancel_scope.cancel()
+        except* ModelCrashed:
+            loaded = False
+            self._tell(Recovering(self.hosted.id))
+            raise
+        finally:
+            self._admission = None
+            if loaded:
+                await self._free(uid, inbox)
+            else:
+                self.device.abandon(uid)
+
+    def _load_order(self, uid: int) -> Load:
+        hosted = self.hosted
+        return Load(
+            uid,
+            hosted.id,
+            hosted.known.path,
+            hosted.torch_device,
+            hosted.dtype,
+            hosted.batch_width,
+            hosted.prefill_chunk_tokens,
+        )
+
+    async def _until_loaded(self, inbox: Inbox) -> Ready:
+        while True:
+            match await inbox.receive():
+                case LoadProgress(_, done, total):
+                    self._tell(LoadMoved(self.hosted.id, done, total))
+                case Loaded(_, weights_bytes, seconds):
+                    return Ready(self.hosted.id, seconds, weights_bytes >> 20)
+                case Failed(_, error):
+                    raise error
+                case Crashed(_, reason):
+                    raise ModelCrashed(reason)
+
+    async def _watch(self, inbox: Inbox) -> None:
+        notice = await inbox.receive()
+        raise ModelCrashed(notice.reason if isinstance(notice, Crashed) else str(notice))
+
+    async def _free(self, uid: int, inbox: Inbox) -> None:
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + UNLOAD_SECONDS):
+            self.device.unload(uid)
+            while not isinstance(await inbox.receive(), Unloaded | Crashed):
+                pass
+
+
+async def _drain(inbox: Inbox) -> list[Notice]:
+    """What lies in the inbox, at least one notice: one wake-up however many came."""
+    notices = [await inbox.receive()]
+    while inbox.statistics().current_buffer_used:
+        notices.append(inbox.receive_nowait())
+    return notices
+
+
+def _reseed(sampling: SamplingParams, choice: int) -> SamplingParams:
+    """Answers of one request differ although its seed is one: the n-th draws from seed + n."""
+    return sampling if sampling.seed is None else evolve(sampling, seed=sampling.seed + choice)

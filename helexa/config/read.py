@@ -1,0 +1,190 @@
+"""Reading the configuration and the catalogue: strictly, and with every mistake at once."""
+
+import os
+import stat
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import attrs
+from attrs import frozen
+
+from helexa.config.document import Document, read_document
+from helexa.config.environment import override
+from helexa.config.lines import KeyPath
+from helexa.config.places import expand
+from helexa.config.rules import catalogue_rules, config_rules, nearest, preload_rules
+from helexa.config.schema import Config
+from helexa.config.structure import Mistake, Mistakes, Unknown, structure
+from helexa.errors import ConfigError
+from helexa.fleet.catalogue import Catalogue, CatalogueModel
+
+DEFAULT_CONFIG = Path("/etc/helexa/helexa.toml")
+DEFAULT_CATALOGUE = Path("/etc/helexa/models.toml")
+
+T = TypeVar("T")
+
+
+@frozen
+class CatalogueFile:
+    """`models.toml`: unlike our own catalogue, one that names no model has none."""
+
+    models: tuple[CatalogueModel, ...] = ()
+
+
+@frozen
+class Draft:
+    """A configuration that may be wrong: `config` has the default where there is a mistake."""
+
+    config: Config
+    document: Document
+    mistakes: list[Mistake]
+    unreadable: list[str]  # why the file could not be read at all
+
+    def told(self) -> list[str]:
+        return self.unreadable + tell(self.document, self.mistakes, Config)
+
+
+def read_config(
+    path: Path | None, environ: Mapping[str, str], default: Path = DEFAULT_CONFIG
+) -> Config:
+    """The configuration in `path`, else in `default` if it is there, under the environment's.
+
+    Raises ConfigError with every mistake in words, its place and the line it stands on.
+    """
+    draft = read_draft(path, environ, default)
+    if draft.told():
+        raise ConfigError(draft.told())
+    return draft.config
+
+
+def read_catalogue(
+    config: Config, environ: Mapping[str, str], default: Path = DEFAULT_CATALOGUE
+) -> Catalogue:
+    """The catalogue that `config` names, else that in `default` if it is there, else our own.
+
+    Raises ConfigError with every mistake; a file that is named must be there.
+    """
+    path = catalogue_file(config, environ, default)
+    if path is None:
+        return Catalogue()
+    document = read_document(path)
+    found = list(catalogue_rules(document.data))
+    try:
+        models = structure(document.data, CatalogueFile).models
+    except Mistakes as error:
+        found += error.found
+    if found:
+        raise ConfigError(tell(document, found, CatalogueFile))
+    return Catalogue(models)
+
+
+def read_all(
+    path: Path | None,
+    environ: Mapping[str, str],
+    default: Path = DEFAULT_CONFIG,
+    default_catalogue: Path = DEFAULT_CATALOGUE,
+) -> tuple[Config, Catalogue]:
+    """Configuration and catalogue, each checked and against each other; ConfigError with all mistakes."""
+    draft = read_draft(path, environ, default)
+    try:
+        catalogue = read_catalogue(draft.config, environ, default_catalogue)
+    except ConfigError as error:
+        raise ConfigError(draft.told() + error.mistakes) from None
+    draft = attrs.evolve(
+        draft, mistakes=draft.mistakes + list(preload_rules(draft.config, catalogue))
+    )
+    if draft.told():
+        raise ConfigError(draft.told())
+    return draft.config, catalogue
+
+
+def config_warnings(path: Path | None, config: Config, default: Path = DEFAULT_CONFIG) -> list[str]:
+    """What is allowed and yet not well, one sentence each."""
+    file = config_file(path, default)
+    if file is None:
+        exists = default.exists()
+        return [f"{default} cannot be read by this user; the defaults apply"] if exists else []
+    mode = stat.S_IMODE(file.stat().st_mode)
+    if mode & 0o077 and (config.node.token or config.metrics.token):
+        return [f"{file} holds a token and others may read it (mode {mode:04o}): chmod 600 {file}"]
+    return []
+
+
+def config_file(path: Path | None, default: Path = DEFAULT_CONFIG) -> Path | None:
+    """The file that is read; None for the defaults that are built in."""
+    return path or (default if os.access(default, os.R_OK) else None)
+
+
+def catalogue_file(
+    config: Config, environ: Mapping[str, str], default: Path = DEFAULT_CATALOGUE
+) -> Path | None:
+    """The catalogue that is read; None for the one that is built in."""
+    if config.models.catalogue:
+        return expand(config.models.catalogue, environ)
+    return default if default.exists() else None
+
+
+def read_draft(path: Path | None, environ: Mapping[str, str], default: Path) -> Draft:
+    file, document, unreadable = config_file(path, default), Document(), []
+    if file is not None:
+        try:
+            document = read_document(file)
+        except ConfigError as error:
+            unreadable = error.mistakes
+    document = override(document, environ, Config)
+    config, found = fit(document.data)
+    if not unreadable:
+        found += independent(config_rules(config, environ), found)
+    return Draft(config, document, found, unreadable)
+
+
+def fit(data: Mapping[str, Any]) -> tuple[Config, list[Mistake]]:
+    """`data` as far as it fits, and what does not."""
+    try:
+        return structure(data, Config), []
+    except Mistakes as error:
+        rest = data
+        for mistake in error.found:
+            rest = without(rest, mistake.path[:2])
+        return structure(rest, Config), error.found
+
+
+def without(data: Mapping[str, Any], path: KeyPath) -> dict[str, Any]:
+    """A copy of `data` that has nothing at `path`."""
+    name, *rest = path
+    others = {key: value for key, value in data.items() if key != name}
+    if rest and isinstance(inner := data.get(str(name)), dict):
+        others[str(name)] = without(inner, tuple(rest))
+    return others
+
+
+def independent(more: Iterable[Mistake], found: list[Mistake]) -> list[Mistake]:
+    """Those of `more` that do not follow from what is `found` already."""
+    wrong = {mistake.path[:2] for mistake in found}
+    return [one for one in more if wrong.isdisjoint({one.path[:2], *one.follows})]
+
+
+def tell(document: Document, found: Iterable[Mistake], kind: type) -> list[str]:
+    hinted = [attrs.evolve(one, text=one.text + hint(one, kind)) for one in found]
+    return [document.show(one) for one in sorted(hinted, key=document.order)]
+
+
+def hint(mistake: Mistake, kind: type) -> str:
+    """What may have been meant by an unknown name."""
+    if not isinstance(mistake, Unknown):
+        return ""
+    name = str(mistake.path[-1])
+    homes = [section for section, options in tables(kind).items() if name in options]
+    if homes:
+        return f"; it belongs in [{'], ['.join(homes)}]"
+    return nearest(name, mistake.known)
+
+
+def tables(kind: type) -> dict[str, tuple[str, ...]]:
+    """The options of each table of `kind`."""
+    return {
+        section.name: tuple(option.name for option in attrs.fields(section.type))
+        for section in attrs.fields(kind)
+        if attrs.has(section.type)
+    }

@@ -1,0 +1,198 @@
+"""What a device thread drives: the loads, models and sequences of one device.
+
+Made and called by that thread alone.  Answers come back as notices; only DevicePoisoned, after which
+the process must end, is raised.
+"""
+
+import time
+import traceback
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+
+from attrs import define, field
+
+from helexa import logs
+from helexa.devices.faults import Fault, classify
+from helexa.engine.batch import Batch
+from helexa.engine.loader import LoadedModel, load
+from helexa.engine.orders import (
+    Abort,
+    Add,
+    Crashed,
+    Failed,
+    Load,
+    Loaded,
+    LoadProgress,
+    Notice,
+    Unload,
+    Unloaded,
+)
+from helexa.engine.skeleton import first_line
+from helexa.engine.torch_setup import prepare_thread, release_memory
+from helexa.errors import (
+    DevicePoisoned,
+    HelexaError,
+    InsufficientVram,
+    ServiceUnavailable,
+    StoreError,
+)
+
+log = logs.get("helexa.engine")
+
+LOAD_SECONDS = 0.05  # that a load may take of one step
+
+
+@define
+class Loading:
+    order: Load
+    slices: Generator[LoadProgress, None, LoadedModel]
+    began: float = field(factory=time.monotonic)
+
+
+class Worker:
+    """`device` is torch's name of it ("cpu", "cuda:0"); `threads` for its CPU work, 0 = all cores.
+
+    A device that has never loaded a model is not touched.
+    """
+
+    def __init__(self, device: str, threads: int = 0) -> None:
+        self._device = device
+        self._threads = threads
+        self._loads: dict[int, Loading] = {}
+        self._batches: dict[int, Batch] = {}
+        self._leaving: list[Unload | Abort] = []
+
+    @property
+    def idle(self) -> bool:
+        """Nothing to step: no load, no sequence, nothing to free."""
+        return not (self._loads or self._leaving or any(b.is_busy for b in self._batches.values()))
+
+    def apply(self, order: Load | Unload | Add | Abort) -> list[Notice]:
+        """Take an order in; what costs time is done by `step`.  Gives refusals."""
+        with poison_named(self._device):
+            match order:
+                case Load():
+                    self._loads[order.uid] = Loading(order, self._slices(order))
+                case Add():
+                    return self._add(order)
+                case Unload():
+                    self._leaving.append(order)
+                case Abort(uid) if uid in self._loads or uid in self._batches:
+                    self._leaving.append(order)
+                case Abort(uid):
+                    for batch in self._batches.values():
+                        batch.abort(uid)
+        return []
+
+    def step(self) -> list[Notice]:
+        """Free what is to be freed, go on with the oldest load, and step every model once."""
+        notices: list[Notice] = []
+        with poison_named(self._device):
+            while self._leaving:
+                notices += self._leave(self._leaving.pop(0))
+            if self._loads:
+                notices += self._load_slice(min(self._loads))
+            for uid in list(self._batches):
+                if self._batches[uid].is_busy:
+                    notices += self._step_model(uid)
+        return notices
+
+    def _add(self, order: Add) -> list[Notice]:
+        batch = self._batches.get(order.model_uid)
+        if batch is None:
+            gone = ServiceUnavailable("the model was unloaded before this request could start")
+            return [Failed(order.uid, gone)]
+        return batch.add(order)
+
+    # -- leaving -----------------------------------------------------------------------------------
+
+    def _leave(self, order: Unload | Abort) -> list[Notice]:
+        notices: list[Notice] = []
+        if order.uid in self._loads:
+            self._loads.pop(order.uid).slices.close()
+        if order.uid in self._batches:
+            error = ServiceUnavailable("the model was unloaded while this request ran on it")
+            notices += self._batches.pop(order.uid).fail_all(error)
+        release_memory(self._device)
+        return [*notices, Unloaded(order.uid)] if isinstance(order, Unload) else notices
+
+    # -- loading -----------------------------------------------------------------------------------
+
+    def _slices(self, order: Load) -> Generator[LoadProgress, None, LoadedModel]:
+        prepare_thread(self._device, self._threads)
+        return (yield from load(order))
+
+    def _load_slice(self, uid: int) -> list[Notice]:
+        loading = self._loads[uid]
+        deadline = time.monotonic() + LOAD_SECONDS
+        try:
+            while True:
+                progress = next(loading.slices)
+                if time.monotonic() >= deadline:
+                    return [progress]
+        except StopIteration as end:
+            return [self._loaded(self._loads.pop(uid), end.value)]
+        except Exception as error:
+            failure = self._why_not_loaded(loading.order, error)
+        del self._loads[uid]
+        release_memory(self._device)
+        return [Failed(uid, failure)]
+
+    def _loaded(self, loading: Loading, model: LoadedModel) -> Loaded:
+        order = loading.order
+        seconds = time.monotonic() - loading.began
+        self._batches[order.uid] = Batch(order, model)
+        log.info("model loaded", model=order.model, device=order.device, seconds=round(seconds, 2))
+        return Loaded(order.uid, model.weights_bytes, seconds)
+
+    def _why_not_loaded(self, order: Load, error: Exception) -> HelexaError:
+        kind = survived(error)
+        if kind == "out_of_memory":
+            return InsufficientVram(
+                f"{order.model} does not fit into the free memory of device {self._device}",
+                retry_after=5,
+            )
+        if isinstance(error, HelexaError):
+            return error
+        log.exception("load failed", error, model=order.model)
+        return StoreError(f"{order.model} could not be loaded: {first_line(error)}")
+
+    # -- running -----------------------------------------------------------------------------------
+
+    def _step_model(self, uid: int) -> list[Notice]:
+        try:
+            return self._batches[uid].step()
+        except Exception as error:
+            survived(error)
+            model, reason = self._batches[uid].model, first_line(error)
+            log.exception("model crashed", error, model=model)
+        failed = ServiceUnavailable(f"{model} crashed while it ran this request", retry_after=2)
+        notices = self._batches.pop(uid).fail_all(failed)
+        release_memory(self._device)
+        return [*notices, Crashed(uid, f"{model} crashed: {reason}")]
+
+
+@contextmanager
+def poison_named(device: str) -> Iterator[None]:
+    """Raise DevicePoisoned for an error after which the device is lost to this process."""
+    try:
+        yield
+    except Exception as error:
+        if classify(error) == "sticky":
+            raise DevicePoisoned(f"device {device}: {first_line(error)}") from error
+        raise
+
+
+def survived(error: Exception) -> Fault:
+    """What the error is to the device; raises it again if the device is lost.
+
+    An error holds the frames it came through, and they hold tensors: they are made to let go.
+    """
+    kind = classify(error)
+    if kind == "sticky":
+        raise error
+    cause: BaseException | None = error
+    while cause is not None:
+        traceback.clear_frames(cause.__traceback__)
+        cause = cause.__cause__ or cause.__context__
+    return kind

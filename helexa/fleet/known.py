@@ -1,0 +1,58 @@
+"""What a host knows of a model from its files, before and while it is loaded."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from attrs import frozen
+
+from helexa.conversation import ChoiceFinished, Conversation, Sampling, TextDelta
+from helexa.engine.orders import Piece
+from helexa.fleet.catalogue import CatalogueModel, SamplingDefaults
+from helexa.fleet.limits import Limit
+
+
+class Reader(Protocol):
+    """Turns the tokens of one answer into text (`helexa.text.answer.AnswerReader`)."""
+
+    @property
+    def stopped(self) -> bool: ...
+    def push(self, piece: Piece) -> Sequence[TextDelta | ChoiceFinished]: ...
+
+
+@frozen
+class Size:
+    """What a model takes: parameters, and elements of one token in the KV cache over all layers."""
+
+    num_parameters: int
+    kv_elements_per_token: int
+
+    def weights_bytes(self, dtype_bytes: int) -> int:
+        return self.num_parameters * dtype_bytes
+
+    def kv_bytes_per_token(self, dtype_bytes: int) -> int:
+        return self.kv_elements_per_token * dtype_bytes
+
+
+@frozen(eq=False)
+class Known:
+    """One model's files, read.
+
+    `prompt` renders and tokenises a conversation (slow: a worker thread's work); `reader` makes a
+    reader for answer number n.
+    """
+
+    entry: CatalogueModel
+    path: Path
+    size: Size
+    limit: Limit
+    stop_ids: frozenset[int]
+    defaults: SamplingDefaults
+    tool_call: bool
+    reasoning: bool
+    prompt: Callable[[Conversation], tuple[int, ...]]
+    reader: Callable[[int, Sampling], Reader]
+
+    @property
+    def id(self) -> str:
+        return self.entry.id

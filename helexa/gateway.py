@@ -1,0 +1,117 @@
+"""The gateway: from a client's conversation to the node that answers it.
+
+It resolves the alias, has the prompt counted and checked, sees to it that the model is loaded, and
+passes the answer on.  It keeps no state but how many wait for a load.
+"""
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+import trio
+from attrs import evolve
+
+from helexa.actors.admission import ModelGone
+from helexa.actors.node import Node, NotLoaded
+from helexa.config.schema import Config
+from helexa.conversation import Conversation, Event, Progress
+from helexa.errors import Busy, ModelNotFound, ServiceUnavailable
+from helexa.fleet.catalogue import Catalogue, CatalogueModel
+from helexa.metrics import Metrics
+from helexa.trace import Trace
+
+MAX_TRIES = 3  # a model may be unloaded between its load and our place in its line
+
+
+class Gateway:
+    def __init__(
+        self, config: Config, catalogue: Catalogue, node: Node | None, metrics: Metrics
+    ) -> None:
+        self.catalogue = catalogue
+        self._node = node
+        self._fleet = config.fleet
+        self._tick_seconds = config.admission.stream_open_seconds or 1.0
+        self._metrics = metrics
+        self._num_load_waiters = 0
+
+    @property
+    def node(self) -> Node:
+        if self._node is None:
+            raise ServiceUnavailable("no node of this fleet is healthy", retry_after=5)
+        return self._node
+
+    def resolve(self, name: str) -> CatalogueModel:
+        entry = self.catalogue.resolve(name)
+        if entry is None:
+            raise ModelNotFound(
+                f"model {name!r} is not in the catalogue; GET /v1/models lists what is",
+                param="model",
+            )
+        return entry
+
+    async def generate(
+        self, conversation: Conversation, trace: Trace
+    ) -> AsyncGenerator[Event, None]:
+        """The answer's events, with Progress while it waits for a load, a slot or the prompt.
+
+        Raises a HelexaError; whatever was taken is given back when the generator is closed.
+        """
+        entry = self.resolve(conversation.model)
+        trace.model = entry.id
+        conversation = evolve(conversation, model=entry.id)
+        known, prompt = await self.node.prepare(entry, conversation)
+        trace.note(f"model {entry.id}: {len(prompt)} prompt tokens")
+        for _ in range(MAX_TRIES):
+            answer = self.node.generate(known, conversation, prompt, trace)
+            try:
+                async with aclosing(answer) as events:
+                    async for event in events:
+                        yield event
+                return
+            except ModelGone:
+                trace.note("the model was unloaded before the request was admitted")
+            except NotLoaded:
+                async with aclosing(self._load(entry, trace)) as waiting:
+                    async for progress in waiting:
+                        yield progress
+        raise ServiceUnavailable(
+            f"model {entry.id} was unloaded {MAX_TRIES} times while this request waited for it",
+            retry_after=5,
+        )
+
+    async def _load(self, entry: CatalogueModel, trace: Trace) -> AsyncGenerator[Progress, None]:
+        """Have the model loaded, once for all who ask."""
+        if self._num_load_waiters >= self._fleet.max_load_waiters:
+            raise Busy(
+                f"{self._num_load_waiters} requests wait for models to load already", retry_after=5
+            )
+        began_at = trio.current_time()
+        trace.note(f"model {entry.id} is not loaded: waiting for its load")
+        self._num_load_waiters += 1
+        try:
+            async with aclosing(self._wait_for_load(entry)) as waiting:
+                async for progress in waiting:
+                    yield progress
+        finally:
+            self._num_load_waiters -= 1
+            trace.load_seconds += trio.current_time() - began_at
+        self._metrics.cold_starts.labels(entry.id, self.node.name).inc()
+        trace.note(f"loaded after {trace.load_seconds:.3f} s")
+
+    async def _wait_for_load(self, entry: CatalogueModel) -> AsyncGenerator[Progress, None]:
+        load = self.node.load(entry)
+        deadline = trio.current_time() + self._fleet.load_wait_secs
+        async with aclosing(load.reply.ticks(self._tick_seconds, deadline)) as ticks:
+            async for _ in ticks:
+                yield await self._load_progress(entry)
+        if not load.reply.given:
+            raise ServiceUnavailable(
+                f"model {entry.id} is still loading after {self._fleet.load_wait_secs:.0f} s",
+                retry_after=5,
+            )
+        await load.reply.wait()
+
+    async def _load_progress(self, entry: CatalogueModel) -> Progress:
+        state = (await self.node.status()).model(entry.id)
+        if state is None:
+            return Progress("loading")
+        return Progress("loading", state.done_bytes, state.total_bytes)

@@ -1,0 +1,53 @@
+"""What every Quart application here needs, whatever its routes: no time limits of Quart's own, and
+errors in the envelope."""
+
+from quart import Response
+from quart_trio import QuartTrio
+from werkzeug.exceptions import HTTPException
+
+from helexa import logs
+from helexa.config.schema import Limits
+from helexa.errors import HelexaError, InvalidRequest, MethodNotAllowed, NotFound
+from helexa.http.doors import MIB
+from helexa.http.stream import json_response
+from helexa.wire.envelope import status_and_body
+
+
+def configure(app: QuartTrio, limits: Limits) -> None:
+    """Call it once, before the first request.
+
+    A response may take for ever; the guard bounds bodies in size and in silence.  A route may raise
+    any HelexaError, at any time before its response; what else it raises reaches the guard, which
+    logs it and answers 500.
+    """
+    app.config["RESPONSE_TIMEOUT"] = None
+    app.config["BODY_TIMEOUT"] = None
+    app.config["MAX_CONTENT_LENGTH"] = int(limits.max_body_mb * MIB)
+    app.config["PROPAGATE_EXCEPTIONS"] = True
+    app.register_error_handler(HelexaError, error_response)
+    app.register_error_handler(HTTPException, http_error_response)
+
+
+async def error_response(error: HelexaError) -> Response:
+    """`error` in the envelope, under the id of the request in hand."""
+    status, headers, body = status_and_body(error, logs.request_id.get())
+    return json_response(body, status, [pair for pair in headers if pair[0] != "content-type"])
+
+
+async def http_error_response(error: HTTPException) -> Response:
+    """What Quart itself refuses: no such route, no such method, and the like."""
+    response = await error_response(told(error))
+    allowed = getattr(error, "valid_methods", None)
+    if allowed:
+        response.headers["allow"] = ", ".join(sorted(allowed))
+    return response
+
+
+def told(error: HTTPException) -> HelexaError:
+    match error.code:
+        case 404:
+            return NotFound("There is nothing at this path.")
+        case 405:
+            return MethodNotAllowed("This path does not take this method.")
+        case _:
+            return InvalidRequest(f"The request cannot be served: {error.name}.")

@@ -1,0 +1,60 @@
+"""One HTTP request as the door hands it to a route: who asks, under which id, what to do at its end."""
+
+import re
+import secrets
+from collections.abc import Awaitable, Callable, MutableMapping
+from contextlib import AsyncExitStack
+from typing import Any
+
+from attrs import define, field
+
+from helexa.conversation import ANONYMOUS, Principal
+from helexa.http.body import Body
+
+Message = MutableMapping[str, Any]
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Any]]
+Send = Callable[[Any], Awaitable[None]]
+App = Callable[[Any, Any, Any], Awaitable[None]]
+
+PLAIN_ID = re.compile(r"[-A-Za-z0-9._:]{1,128}")
+BASE62 = bytes.maketrans(b"-_", b"aZ")
+
+
+@define(eq=False)
+class Call:
+    """What a route may know and do beside the request itself; `call_of(request)` finds it.
+
+    `exits` runs when the request has ended, however it ended: what a route takes for a request, it
+    gives back there (`exits.callback`), and not in a response that may never start.
+    """
+
+    request_id: str
+    client_request_id: str | None
+    body: Body
+    principal: Principal = ANONYMOUS
+    authenticated: bool = False
+    exits: AsyncExitStack = field(factory=AsyncExitStack)
+
+
+def call_of(request: Any) -> Call:
+    """The call of a Quart request."""
+    call: Call = request.scope["state"]["call"]
+    return call
+
+
+async def take_body(request: Any) -> bytes:
+    """The whole body, which then is the caller's: the server no longer counts it as buffered."""
+    data: bytes = await request.get_data(cache=False)
+    call_of(request).body.release()
+    return data
+
+
+def new_request_id() -> str:
+    """`req_` and 24 random letters and digits."""
+    return "req_" + secrets.token_urlsafe(18).encode().translate(BASE62).decode()
+
+
+def plain_id(text: str | None) -> str | None:
+    """A client's own request id if it is harmless to log, else None."""
+    return text if text and PLAIN_ID.fullmatch(text) else None

@@ -1,0 +1,117 @@
+"""The guard stands between a listener and its application: doors, body bounds, ids and errors."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from helexa import logs
+from helexa.config.schema import Limits
+from helexa.errors import HelexaError
+from helexa.http.address import one_spelling
+from helexa.http.body import Body, Buffered
+from helexa.http.call import App, Call, Receive, Scope, Send, new_request_id, plain_id
+from helexa.http.doors import (
+    ACCOUNT,
+    KEY,
+    MIB,
+    Door,
+    Head,
+    Headers,
+    Preflight,
+    cors_headers,
+    decide,
+)
+from helexa.wire.envelope import status_and_body
+
+log = logs.get("helexa.http")
+
+
+class Guard:
+    """An ASGI application around another.
+
+    Nothing that escapes the inner one reaches the client but as the error envelope, or, when the
+    response has begun, as a connection that is cut.
+    """
+
+    def __init__(self, app: App, door: Door, limits: Limits) -> None:
+        self._app = app
+        self._door = door
+        self._max_body_bytes = int(limits.max_body_mb * MIB)
+        self._idle_seconds = limits.idle_body_seconds
+        self.buffered = Buffered(int(limits.max_buffered_mb * MIB))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return await self._app(scope, receive, send)
+        head = head_of(scope)
+        body = Body(receive, self.buffered, self._max_body_bytes, self._idle_seconds)
+        call = Call(new_request_id(), plain_id(head.text(b"x-request-id")), body)
+        logs.request_id.set(call.request_id)
+        own = (
+            (b"x-request-id", call.request_id.encode()),
+            *cors_headers(head, self._door),
+        )
+        answer = Answer(send, own)
+        try:
+            await self._admit(scope, head, call, answer)
+        except Exception as error:
+            await answer.fail(error, call.request_id)
+        finally:
+            body.release()
+
+    async def _admit(self, scope: Scope, head: Head, call: Call, answer: "Answer") -> None:
+        verdict = decide(head, self._door, self._max_body_bytes)
+        if isinstance(verdict, Preflight):
+            return await answer.whole(204, verdict.headers, b"")
+        call.principal, call.authenticated = verdict.principal, verdict.authenticated
+        scope["headers"] = [pair for pair in head.headers if pair[0] not in (ACCOUNT, KEY)]
+        scope["state"]["call"] = call
+        async with call.exits:
+            await self._app(scope, call.body.receive, answer.send)
+
+
+def head_of(scope: Scope) -> Head:
+    peer, server = (
+        one_spelling(end[0]) if end else "" for end in (scope["client"], scope["server"])
+    )
+    return Head(scope["method"], scope["path"], scope["headers"], peer, server)
+
+
+class Answer:
+    """The way back to the client, with our headers on whatever response it is."""
+
+    def __init__(self, send: Send, own_headers: Headers) -> None:
+        self._send = send
+        self._own_headers = own_headers
+        self._started = False
+
+    async def send(self, message: Mapping[str, Any]) -> None:
+        if message["type"] == "http.response.start":
+            self._started = True
+            message = {**message, "headers": [*message["headers"], *self._own_headers]}
+        await self._send(message)
+
+    async def whole(self, status: int, headers: Headers, body: bytes) -> None:
+        if body:
+            headers = [*headers, (b"content-length", str(len(body)).encode())]
+        await self.send({"type": "http.response.start", "status": status, "headers": headers})
+        await self._send({"type": "http.response.body", "body": body, "more_body": False})
+
+    async def fail(self, error: Exception, request_id: str) -> None:
+        """Tell the client of `error`; if the response has begun, the server cuts it short."""
+        told = expected(error)
+        if told is None:
+            log.exception("a request failed unexpectedly", error)
+        if self._started:
+            return
+        status, headers, body = status_and_body(told or error, request_id)
+        await self.whole(status, [(name.encode(), value.encode()) for name, value in headers], body)
+
+
+def expected(error: BaseException) -> HelexaError | None:
+    """The expected failure in `error`, unless there is anything else in it."""
+    if isinstance(error, HelexaError):
+        return error
+    if not isinstance(error, BaseExceptionGroup):
+        return None
+    found = [expected(inner) for inner in error.exceptions]
+    return found[0] if all(found) else None

@@ -1,0 +1,138 @@
+"""HTTP/1.1 on one connection: hypercorn's protocol, less what it does not survive.
+
+No other protocol is spoken: an upgrade to WebSocket is refused, one to HTTP/2 ignored.  What the
+parser refuses is told in the error envelope, and the connection closes.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import h11
+from hypercorn.config import Config
+from hypercorn.events import Closed, Event, RawData
+from hypercorn.protocol.events import Event as StreamEvent
+from hypercorn.protocol.events import Response
+from hypercorn.protocol.h11 import H11Protocol
+from hypercorn.typing import AppWrapper, ConnectionState, TaskGroup, WorkerContext
+
+from helexa.errors import HeadersTooLarge, HelexaError, InvalidRequest
+from helexa.http.call import new_request_id
+from helexa.wire.envelope import status_and_body
+
+Address = tuple[str, int] | None
+
+
+class PatientConnection(h11.Connection):
+    """`100 Continue` waits until the application wants the body (see `Http1.invite_body`)."""
+
+    @property
+    def they_are_waiting_for_100_continue(self) -> bool:
+        return False
+
+
+class Http1(H11Protocol):
+    def __init__(
+        self,
+        app: AppWrapper,
+        config: Config,
+        context: WorkerContext,
+        task_group: TaskGroup,
+        state: ConnectionState,
+        addresses: tuple[Address, Address],
+        send: Callable[[Event], Awaitable[None]],
+        max_headers: int,
+    ) -> None:
+        super().__init__(app, config, context, task_group, state, False, *addresses, send)
+        self.connection: PatientConnection = PatientConnection(
+            h11.SERVER, max_incomplete_event_size=config.h11_max_incomplete_size
+        )
+        self._max_headers = max_headers
+        self._unsent_head = b""
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether a response has begun that will not be finished."""
+        return self.connection.our_state in (h11.SEND_BODY, h11.ERROR)
+
+    @property
+    def expects_more(self) -> bool:
+        """Whether the client may still be sending something that nobody will read."""
+        return self.connection.their_state in (h11.SEND_BODY, h11.ERROR) or self.has_unread
+
+    @property
+    def has_unread(self) -> bool:
+        return bool(self.connection.trailing_data[0])
+
+    async def handle(self, event: Event) -> None:
+        try:
+            await super().handle(event)
+        except HelexaError as error:
+            await self.refuse(error)
+
+    async def invite_body(self) -> None:
+        """Send `100 Continue` if the client waits for it."""
+        if self.connection.client_is_waiting_for_100_continue:
+            await self._send_h11_event(h11.InformationalResponse(status_code=100, headers=[]))
+
+    async def refuse(self, error: HelexaError) -> None:
+        """Answer a request that never became one, and close."""
+        status, headers, body = status_and_body(error, request_id := new_request_id())
+        headers += [
+            ("content-length", str(len(body))),
+            ("connection", "close"),
+            ("x-request-id", request_id),
+        ]
+        await self._send_h11_event(h11.Response(status_code=status, headers=headers))
+        await self._send_h11_event(h11.Data(data=body))
+        await self._send_h11_event(h11.EndOfMessage())
+        await self.send(Closed())
+
+    # -- hypercorn's seams --------------------------------------------------------------------------
+
+    async def _check_protocol(self, event: h11.Request) -> None:
+        """Runs on every request before the application hears of it."""
+        if len(event.headers) > self._max_headers:
+            raise HeadersTooLarge(
+                f"A request may carry {self._max_headers} headers, this has more."
+            )
+        if event.http_version not in (b"1.0", b"1.1"):
+            raise InvalidRequest("This server speaks HTTP/1.1.")
+        if any(
+            name == b"upgrade" and value.strip().lower() == b"websocket"
+            for name, value in event.headers
+        ):
+            raise InvalidRequest("This server speaks no WebSocket.")
+
+    async def _send_error_response(self, status_code: int) -> None:
+        """Called where the parser gives up; any 501 there is about a client's mistake, too."""
+        if status_code == 431:
+            raise HeadersTooLarge("The head of the request has more bytes than this server takes.")
+        raise InvalidRequest("The request is not well-formed HTTP/1.1.")
+
+    async def stream_send(self, event: StreamEvent) -> None:
+        if isinstance(event, Response) and self._is_last_response():
+            event.headers.append((b"connection", b"close"))
+        await super().stream_send(event)
+
+    def _is_last_response(self) -> bool:
+        """A response that comes before the end of its request, or while draining, is the last."""
+        return self.context.terminated.is_set() or self.connection.their_state is h11.SEND_BODY
+
+    async def _send_h11_event(self, event: Any) -> None:
+        """The head of a response of known length goes out together with its body."""
+        try:
+            data = self.connection.send(event)
+        except h11.LocalProtocolError:
+            if self.connection.their_state is not h11.ERROR:
+                raise
+            return
+        if isinstance(event, h11.Response) and has_length(event):
+            self._unsent_head = data
+            return
+        if self._unsent_head:
+            data, self._unsent_head = self._unsent_head + data, b""
+        await self.send(RawData(data))
+
+
+def has_length(response: h11.Response) -> bool:
+    return any(name == b"content-length" for name, _ in response.headers)

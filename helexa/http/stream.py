@@ -1,0 +1,67 @@
+"""Responses: a JSON body at once, or an event stream that ends in words whatever happens."""
+
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
+from contextlib import suppress
+from typing import TypeVar
+
+import trio
+from quart import Response
+from quart_trio.wrappers import TrioResponse
+
+from helexa import logs
+from helexa.errors import HelexaError
+from helexa.http.call import Call
+
+T = TypeVar("T")
+Header = tuple[str, str]
+
+log = logs.get("helexa.http")
+
+
+def json_response(body: bytes, status: int = 200, headers: Iterable[Header] = ()) -> Response:
+    """`body` is JSON already."""
+    response = TrioResponse(body, status, content_type="application/json")
+    response.headers.extend(list(headers))
+    return response
+
+
+def sse_response(
+    events: AsyncGenerator[bytes, None],
+    call: Call,
+    last_words: Callable[[Exception], bytes],
+    headers: Iterable[Header] = (),
+) -> Response:
+    """A stream of server-sent events; each item of `events` is one write.
+
+    An exception becomes `last_words`, the dialect's own error event and ending, and the response ends
+    in good order.  `events` is closed when the request ends, even if the response never starts; it
+    must hold no nursery and no cancel scope across a yield, and its `finally` must not wait.
+    """
+    call.exits.push_async_callback(events.aclose)
+    response = TrioResponse(spoken(events, last_words), content_type="text/event-stream")
+    response.headers.extend([("cache-control", "no-cache"), ("x-accel-buffering", "no"), *headers])
+    response.timeout = None  # Quart's would end a long answer as if it were complete
+    return response
+
+
+async def spoken(
+    events: AsyncIterator[bytes], last_words: Callable[[Exception], bytes]
+) -> AsyncGenerator[bytes, None]:
+    """Quart wants a generator and may close it in a cancelled task: so there is no `finally` here."""
+    try:
+        async for event in events:
+            yield event
+    except Exception as error:
+        if not isinstance(error, HelexaError):
+            log.exception("a stream failed unexpectedly", error)
+        yield last_words(error)
+
+
+async def batches(channel: trio.MemoryReceiveChannel[T]) -> AsyncGenerator[list[T], None]:
+    """All that waits in `channel`, each time: what came together can be written together."""
+    async for first in channel:
+        batch = [first]
+        with suppress(trio.WouldBlock, trio.EndOfChannel):
+            while True:
+                batch.append(channel.receive_nowait())
+        yield batch

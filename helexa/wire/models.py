@@ -1,0 +1,87 @@
+"""Lists of models as JSON: OpenAI's shape for clients, and the node's own for gateways."""
+
+from collections.abc import Iterable
+
+from helexa.conversation import Json
+from helexa.errors import ModelNotFound
+from helexa.escape import escape
+from helexa.fleet.catalogue import Cost
+from helexa.fleet.entry import ModelEntry
+from helexa.fleet.limits import Limit
+
+OWNER = "helexa"
+
+
+def write_list(entries: Iterable[ModelEntry]) -> Json:
+    """GET /v1/models: every model, and every alias as an entry of its own with every field."""
+    names = ((name, entry) for entry in entries for name in (entry.id, *entry.aliases))
+    return {"object": "list", "data": [write_entry(name, entry) for name, entry in names]}
+
+
+def write_named(name: str, entries: Iterable[ModelEntry]) -> Json:
+    """GET /v1/models/{id}, where the id may be an alias.  ModelNotFound."""
+    for entry in entries:
+        if name == entry.id or name in entry.aliases:
+            return write_entry(name, entry)
+    raise ModelNotFound(f"There is no model {escape(name)}; GET /v1/models lists what there is.")
+
+
+def write_entry(name: str, entry: ModelEntry) -> Json:
+    """One entry in OpenAI's shape, with what clients use beyond it.  What is not known is left out."""
+    written: dict[str, Json] = {
+        "id": name,
+        "object": "model",
+        "created": entry.created,
+        "owned_by": OWNER,
+        "loaded": entry.loaded,
+        "status": entry.status,
+        "feasible_on": list(entry.feasible_on),
+        "locations": [{"node": place.node, "status": place.status} for place in entry.locations],
+        **write_abilities(entry),
+    }
+    if entry.limit is not None:
+        written["context_length"] = entry.limit.context
+    return written
+
+
+def write_node_entry(entry: ModelEntry) -> Json:
+    """One entry of GET /models on a node."""
+    return {
+        "id": entry.id,
+        "harness": entry.harness,
+        "status": entry.status,
+        "devices": list(entry.devices),
+        "vram_used_mb": entry.vram_used_mb,
+        **write_abilities(entry),
+    }
+
+
+def write_abilities(entry: ModelEntry) -> dict[str, Json]:
+    """What both lists tell of what a model can do and costs."""
+    written: dict[str, Json] = {
+        "capabilities": list(entry.capabilities),
+        "tool_call": entry.tool_call,
+        "reasoning": entry.reasoning,
+    }
+    if entry.limit is not None:
+        written["limit"] = write_limit(entry.limit)
+        written["limit_estimated"] = entry.limit_estimated
+    if entry.cost is not None:
+        written["cost"] = write_cost(entry.cost)
+    return written
+
+
+def write_limit(limit: Limit) -> Json:
+    """In tokens."""
+    return {"context": limit.context, "input": limit.input, "output": limit.output}
+
+
+def write_cost(cost: Cost) -> Json:
+    """In USD per million tokens."""
+    prices = {
+        "input": cost.input,
+        "output": cost.output,
+        "cache_read": cost.cache_read,
+        "cache_write": cost.cache_write,
+    }
+    return {kind: price for kind, price in prices.items() if price is not None}

@@ -1,0 +1,164 @@
+"""One message of a chat request, in both directions."""
+
+from collections.abc import Iterator, Sequence
+from typing import get_args
+
+import orjson
+
+from helexa.conversation import (
+    Image,
+    Json,
+    Message,
+    Part,
+    Reasoning,
+    Role,
+    Text,
+    ToolCall,
+    ToolResult,
+)
+from helexa.wire.fields import Fields
+
+MAX_PARTS = 1024
+MAX_TOOL_CALLS = 256
+ROLES: tuple[str, ...] = (*get_args(Role), "function")
+
+
+def read_message(message: Fields) -> Message:
+    role = message.required_text("role")
+    name = message.text("name")
+    match role:
+        case "system" | "developer" | "user":
+            return Message(role, read_content(message), name)
+        case "assistant":
+            return Message(
+                role, (*read_thought(message), *read_content(message), *read_calls(message)), name
+            )
+        case "tool":
+            call_id = message.required_text("tool_call_id")
+            return Message("tool", (ToolResult(call_id, read_content(message)),), name)
+        case "function":  # the form before tools: a call has no id but its name
+            name = message.required_text("name")
+            return Message("tool", (ToolResult(name, read_content(message)),), name)
+        case _:
+            message.refuse("role", f"must be one of {', '.join(ROLES)}")
+
+
+# -- content ---------------------------------------------------------------------------------------
+
+
+def read_content(message: Fields) -> tuple[Text | Image, ...]:
+    """The parts of `content`: a string, a list of parts, or nothing.  Empty text is no part."""
+    content = message.get("content")
+    if content is None or isinstance(content, str):
+        return (Text(content),) if content else ()
+    if not isinstance(content, list):
+        message.refuse("content", "must be a string or a list of content parts")
+    parts = [read_part(part) for part in message.objects("content", MAX_PARTS) or ()]
+    return tuple(part for part in parts if part != Text(""))
+
+
+def read_part(part: Fields) -> Text | Image:
+    match part.required_text("type"):
+        case "text":
+            return Text(part.required_text("text"))
+        case "refusal":
+            return Text(part.required_text("refusal"))
+        case "image_url":
+            return read_image(part.required_object("image_url"))
+        case _:
+            part.refuse("type", "must be text or image_url: other content is not supported")
+
+
+def read_image(image: Fields) -> Image:
+    url = image.required_text("url")
+    if not url.startswith("data:image/"):
+        image.refuse(
+            "url",
+            "must be a data URI (data:image/...;base64,...): pictures are not fetched from the network",
+        )
+    return Image(url)
+
+
+# -- what an assistant turn holds beside its text -----------------------------------------------------
+
+
+def read_thought(message: Fields) -> Iterator[Reasoning]:
+    text = message.text("reasoning_content") or message.text("reasoning")
+    if text:
+        yield Reasoning(text)
+
+
+def read_calls(message: Fields) -> Iterator[ToolCall]:
+    for call in message.objects("tool_calls", MAX_TOOL_CALLS) or ():
+        if call.text("type") not in (None, "function"):
+            call.refuse("type", "must be function: other tool calls are not supported")
+        yield read_call(call.required_text("id"), call.required_object("function"))
+    legacy = message.object("function_call")
+    if legacy:
+        yield read_call(legacy.required_text("name"), legacy)
+
+
+def read_call(call_id: str, function: Fields) -> ToolCall:
+    arguments = function.get("arguments")
+    if isinstance(arguments, dict):  # some clients send the object itself
+        arguments = orjson.dumps(function.json_object("arguments")).decode()
+    elif not isinstance(arguments, str | None):
+        function.refuse("arguments", "must be a string of JSON")
+    return ToolCall(call_id, function.required_text("name"), arguments or "")
+
+
+# -- the other direction -----------------------------------------------------------------------------
+
+
+def write_messages(message: Message) -> Iterator[Json]:
+    """`message` as chat messages: each tool result is one of its own, before what else was said."""
+    results = [part for part in message.parts if isinstance(part, ToolResult)]
+    others = [part for part in message.parts if not isinstance(part, ToolResult)]
+    for result in results:
+        tool = {
+            "role": "tool",
+            "tool_call_id": result.call_id,
+            "content": write_content(result.content),
+        }
+        yield tool | write_name(message)
+    if others or not results:
+        yield {"role": message.role} | write_said(others) | write_name(message)
+
+
+def write_said(parts: Sequence[Part]) -> dict[str, Json]:
+    said = [part for part in parts if isinstance(part, Text | Image)]
+    thought = "".join(part.text for part in parts if isinstance(part, Reasoning))
+    calls = [write_call(part) for part in parts if isinstance(part, ToolCall)]
+    written: dict[str, Json] = {"content": write_content(tuple(said))}
+    if thought:
+        written["reasoning_content"] = thought
+    if calls:
+        written["tool_calls"] = calls
+    return written
+
+
+def write_content(parts: tuple[Text | Image, ...]) -> Json:
+    match parts:
+        case ():
+            return ""
+        case (Text(text),):
+            return text
+        case _:
+            return [write_part(part) for part in parts]
+
+
+def write_part(part: Text | Image) -> Json:
+    match part:
+        case Text(text):
+            return {"type": "text", "text": text}
+        case Image(data_uri):
+            return {"type": "image_url", "image_url": {"url": data_uri}}
+
+
+def write_call(call: ToolCall) -> Json:
+    function = {"name": call.name, "arguments": call.arguments}
+    return {"id": call.id, "type": "function", "function": function}
+
+
+def write_name(message: Message) -> dict[str, Json]:
+    return {"name": message.name} if message.name is not None else {}

@@ -1,0 +1,290 @@
+"""A device that counts, on the mock clock, and a library without files: what actors are tested with."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import trio
+from attrs import define, field
+
+from helexa.actors.device import Deliver, Device
+from helexa.actors.node import Node
+from helexa.config.schema import Config
+from helexa.conversation import ChoiceFinished, Conversation, Message, Sampling, Text, TextDelta
+from helexa.devices.discovery import DeviceInfo
+from helexa.devices.monitor import Readings
+from helexa.engine.orders import (
+    Abort,
+    Add,
+    Crashed,
+    Failed,
+    Load,
+    Loaded,
+    LoadProgress,
+    Notice,
+    Order,
+    Piece,
+    PrefillProgress,
+    Stop,
+    Unload,
+    Unloaded,
+)
+from helexa.errors import HelexaError, ServiceUnavailable
+from helexa.fleet.catalogue import CatalogueModel, SamplingDefaults
+from helexa.fleet.known import Known, Size
+from helexa.fleet.limits import Limit
+from helexa.metrics import Metrics
+from helexa.trace import Trace
+
+STOP_ID = 0
+
+
+@define(eq=False)
+class FakeWorker:
+    """Counts: every step gives each live sequence its next number, until max_tokens."""
+
+    load_steps: int = 2
+    refuse_loads: list[HelexaError] = field(factory=list)
+    models: dict[int, str] = field(factory=dict)
+    loading: dict[int, int] = field(factory=dict)
+    live: dict[int, tuple[Add, int]] = field(factory=dict)
+    num_loads: int = 0
+    crash: Exception | None = None
+
+    @property
+    def idle(self) -> bool:
+        return not self.live and not self.loading
+
+    def apply(self, order: Load | Unload | Add | Abort) -> Sequence[Notice]:
+        match order:
+            case Load(uid):
+                self.num_loads += 1
+                if self.refuse_loads:
+                    return [Failed(uid, self.refuse_loads.pop(0))]
+                self.loading[uid] = 0
+                self.models[uid] = order.model
+            case Unload(uid):
+                gone = [u for u, (add, _) in self.live.items() if add.model_uid == uid]
+                failed = [Failed(u, ServiceUnavailable("unloaded")) for u in gone]
+                for u in gone:
+                    del self.live[u]
+                self.models.pop(uid)
+                return [*failed, Unloaded(uid)]
+            case Add(uid, model_uid):
+                if model_uid not in self.models:
+                    return [Failed(uid, ServiceUnavailable("no such model"))]
+                self.live[uid] = (order, 0)
+            case Abort(uid):
+                self.live.pop(uid, None)
+                if self.loading.pop(uid, None) is not None:
+                    self.models.pop(uid, None)
+        return []
+
+    def step(self) -> Sequence[Notice]:
+        if self.crash is not None:
+            error, self.crash = self.crash, None
+            raise error
+        return [*self._load_on(), *self._count_on()]
+
+    def _load_on(self) -> list[Notice]:
+        notices: list[Notice] = []
+        for uid, done in list(self.loading.items()):
+            if done == self.load_steps:
+                del self.loading[uid]
+                notices.append(Loaded(uid, 1 << 20, 1.0))
+            else:
+                self.loading[uid] = done + 1
+                notices.append(LoadProgress(uid, done + 1, self.load_steps))
+        return notices
+
+    def _count_on(self) -> list[Notice]:
+        notices: list[Notice] = []
+        for uid, (add, count) in list(self.live.items()):
+            if count == 0:
+                notices.append(PrefillProgress(uid, len(add.prompt), len(add.prompt)))
+            count += 1
+            last = count == add.max_tokens
+            notices.append(Piece(uid, count, "length" if last else None))
+            if last:
+                del self.live[uid]
+            else:
+                self.live[uid] = (add, count)
+        return notices
+
+    def crash_model(self, model: str) -> list[Notice]:
+        """What the engine says when a model's step fails."""
+        uid = next(uid for uid, name in self.models.items() if name == model)
+        failed = [u for u, (add, _) in self.live.items() if add.model_uid == uid]
+        for u in failed:
+            del self.live[u]
+        del self.models[uid]
+        return [
+            *(Failed(u, ServiceUnavailable("the model crashed")) for u in failed),
+            Crashed(uid, "boom"),
+        ]
+
+
+class VirtualDriver:
+    """Runs a worker as a task on the mock clock: one step every `step_seconds`."""
+
+    def __init__(self, worker: FakeWorker, step_seconds: float = 1.0) -> None:
+        self.worker = worker
+        self._step_seconds = step_seconds
+        self._wake = trio.Event()
+        self._orders: list[Order] = []
+        self.deliver: Deliver
+
+    def post(self, order: Order) -> None:
+        self._orders.append(order)
+        self._wake.set()
+
+    def forget(self) -> None:
+        self._orders.clear()
+
+    async def run(self, deliver: Deliver) -> None:
+        self.deliver = deliver
+        try:
+            while True:
+                await self._step(deliver)
+        finally:
+            with trio.CancelScope(shield=True):  # the last orders of those who leave
+                await trio.lowlevel.checkpoint()
+            self._take(deliver)
+
+    async def _step(self, deliver: Deliver) -> None:
+        self._take(deliver)
+        if self.worker.idle:
+            await self._wake.wait()
+            self._wake = trio.Event()
+            return
+        await trio.sleep(self._step_seconds)
+        self._take(deliver)
+        deliver(self.worker.step())
+
+    def _take(self, deliver: Deliver) -> None:
+        while self._orders:
+            order = self._orders.pop(0)
+            if not isinstance(order, Stop):
+                deliver(self.worker.apply(order))
+
+
+class NumberReader:
+    """Tokens as their numbers; a stop string ends at the number it names."""
+
+    def __init__(self, choice: int, sampling: Sampling) -> None:
+        self._choice = choice
+        self._stops = sampling.stop
+        self.stopped = False
+
+    def push(self, piece: Piece) -> Sequence[TextDelta | ChoiceFinished]:
+        if str(piece.token) in self._stops:
+            self.stopped = True
+            return [ChoiceFinished(self._choice, "stop", str(piece.token))]
+        delta = TextDelta(self._choice, f"{piece.token} ")
+        return [delta, ChoiceFinished(self._choice, piece.finish)] if piece.finish else [delta]
+
+
+class FakeLibrary:
+    """Every model has files; a prompt is one token per character of its last message."""
+
+    def __init__(self, limit: Limit = Limit(1000, 800, 200), num_parameters: int = 1 << 20) -> None:
+        self._limit = limit
+        self._num_parameters = num_parameters
+
+    async def known(self, entry: CatalogueModel) -> Known:
+        await trio.lowlevel.checkpoint()
+        return Known(
+            entry=entry,
+            path=Path("/nowhere"),
+            size=Size(self._num_parameters, 1024),
+            limit=self._limit,
+            stop_ids=frozenset({STOP_ID}),
+            defaults=SamplingDefaults(),
+            tool_call=False,
+            reasoning=False,
+            prompt=one_token_per_character,
+            reader=NumberReader,
+        )
+
+    async def fetch(self, entry: CatalogueModel) -> None:
+        await trio.lowlevel.checkpoint()
+
+    async def prompt(self, known: Known, conversation: Conversation) -> tuple[int, ...]:
+        await trio.lowlevel.checkpoint()
+        return known.prompt(conversation)
+
+
+def one_token_per_character(conversation: Conversation) -> tuple[int, ...]:
+    part = conversation.messages[-1].parts[0]
+    assert isinstance(part, Text)
+    return tuple(map(ord, part.text))
+
+
+class FakeDesired:
+    """Remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, str]] = []
+
+    async def loading(self, model: str) -> None:
+        self.told.append(("loading", model))
+
+    async def loaded(self, model: str) -> None:
+        self.told.append(("loaded", model))
+
+    async def gone(self, model: str) -> None:
+        self.told.append(("gone", model))
+
+    async def failed(self, model: str) -> None:
+        self.told.append(("failed", model))
+
+
+def cpu(index: int = 0, total_mb: int = 16_000) -> DeviceInfo:
+    return DeviceInfo(index, "fake", f"fake-{index}", total_mb, None, "cpu")
+
+
+def readings(free_mb: int = 16_000) -> Readings:
+    return Readings(vram_used_mb=0, vram_free_mb=free_mb)
+
+
+class FakeHost:
+    """A node over one virtual device, started in a nursery."""
+
+    def __init__(self, config: Config = Config(), library: FakeLibrary | None = None) -> None:
+        self.worker = FakeWorker()
+        self.driver = VirtualDriver(self.worker)
+        self.poisoned: list[str] = []
+        self.desired = FakeDesired()
+        self.device = Device(cpu(), self.driver, self.read, self.poisoned.append)
+        self.node = Node(
+            config, [(self.device, "fp32")], library or FakeLibrary(), self.desired, Metrics()
+        )
+
+    async def read(self) -> Readings:
+        await trio.lowlevel.checkpoint()
+        return readings()
+
+    async def start(self, nursery: trio.Nursery, at_start: Sequence[CatalogueModel] = ()) -> None:
+        await nursery.start(self.device.run)
+        await nursery.start(self.node.run, at_start)
+
+    @property
+    def at_rest(self) -> bool:
+        return not self.worker.live and not self.device.status().num_sequences
+
+
+def entry(model: str = "tiny", **options: object) -> CatalogueModel:
+    return CatalogueModel(id=model, source="path:/nowhere", **options)  # type: ignore[arg-type]
+
+
+def ask(text: str = "hello", model: str = "tiny", **options: object) -> Conversation:
+    sampling = options.pop("sampling", Sampling())
+    return Conversation(
+        model,
+        (Message("user", (Text(text),)),),
+        sampling=sampling,
+        **options,  # type: ignore[arg-type]
+    )
+
+
+def trace() -> Trace:
+    return Trace("req_test", "chat")
