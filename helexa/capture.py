@@ -4,6 +4,7 @@ The only place that ever keeps them.  A window is for one key, ends by itself, a
 a restart.
 """
 
+import errno
 import json
 import os
 import re
@@ -84,7 +85,7 @@ def append(path: Path, entry: dict[str, Any]) -> None:
     line = json.dumps(entry).encode() + b"\n"
     with os.fdopen(open_private(path), "ab") as file:
         if file.tell() + len(line) > MOST_BYTES:
-            raise OSError(27, f"the file would grow beyond {MOST_BYTES} bytes")
+            raise OSError(errno.EFBIG, f"the file would grow beyond {MOST_BYTES} bytes")
         file.write(line)
 
 

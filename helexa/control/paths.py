@@ -5,11 +5,13 @@ Imports little: `helexa-ctl` starts with it.
 
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 SOCKET = "helexa.sock"
 SERVICE_SOCKET = Path("/run/helexa") / SOCKET
 CONFIG = Path("/etc/helexa/helexa.toml")
+LONGEST_ADDRESS = 107  # bytes
 
 
 def home(environ: Mapping[str, str]) -> Path:
@@ -67,3 +69,16 @@ def socket_in(config: Path) -> str:
     except (OSError, ValueError, AttributeError):
         return ""
     return found if isinstance(found, str) else ""
+
+
+@contextmanager
+def within_limit(path: Path) -> Iterator[str]:
+    """An address of the socket `path` that fits the 107 bytes of a Unix address, whatever its length."""
+    if len(os.fsencode(path)) <= LONGEST_ADDRESS:
+        yield str(path)
+        return
+    directory = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{directory}/{path.name}"
+    finally:
+        os.close(directory)

@@ -143,10 +143,6 @@ class PrimaryContext:
     index: int
     _context: Any = field(default=None, init=False)
 
-    @property
-    def is_retained(self) -> bool:
-        return self._context is not None
-
     def retain(self) -> None:
         """Make the context, unless we hold it, and make it current on this thread.
 

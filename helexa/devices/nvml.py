@@ -65,9 +65,6 @@ class Nvml:
         version = self._told(self._nvml.system_get_driver_version)
         return str(version) if version else None
 
-    def knows(self, uuid: str) -> bool:
-        return self._told(self._nvml.device_get_handle_by_uuid, uuid) is not None
-
     def readings(self, uuid: str) -> CardReadings:
         """Raises NvmlError where the card is lost."""
         nvml, card = self._nvml, self._told(self._nvml.device_get_handle_by_uuid, uuid)

@@ -1,4 +1,4 @@
-"""The JSON of devices in /discovery and /health, as cortex and our own gateway read it.  Pure."""
+"""The JSON of devices: /discovery and /health as cortex reads them, and our own status.  Pure."""
 
 from typing import Any
 
@@ -38,4 +38,15 @@ def health_device(device: DeviceInfo, readings: Readings) -> dict[str, Any]:
         "utilization_percent": readings.utilization_percent,
         "temperature_c": readings.temperature_c,
         "power_w": readings.power_w,
+    }
+
+
+def status_device(device: DeviceInfo, readings: Readings) -> dict[str, Any]:
+    """All that `helexa-ctl status` shows: both of the above, and who else is on the device."""
+    return {
+        **discovery_device(device),
+        **health_device(device, readings),
+        "kind": device.kind,
+        "foreign_mb": readings.foreign_mb,
+        "reserve_mb": device.reserve_mb,
     }

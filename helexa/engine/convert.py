@@ -2,7 +2,8 @@
 
 Written beside the untouched `.gguf`:
 
-- `config.json` with every value that transformers would assume, `generation_config.json`, `tokenizer.json`, `tokenizer_config.json`,
+- `config.json` with every value that transformers would assume, `generation_config.json`,
+  `tokenizer.json`, `tokenizer_config.json`,
   `chat_template.jinja` (if the file holds a template);
 - `model.safetensors`, if asked for: every block dequantised in float32, then one-dimensional
   tensors stay float32, and matrices become float16 or bfloat16 where that loses nothing, float16

@@ -36,6 +36,11 @@ def carry_out(order: dict[str, Any]) -> dict[str, Any]:
                 convert.check_config(Path(order["directory"]))
             case "tokenizer":
                 convert.make_fast_tokenizer(Path(order["directory"]))
+    except ImportError as error:
+        return {
+            "error": "Preparing a model needs what the node extra installs "
+            f"(pip install 'helexa[node]'): {in_one_line(error)}."
+        }
     except MemoryError:
         return {"error": "Preparing the model needs more memory than there is."}
     except Exception as error:

@@ -287,10 +287,17 @@ async def test_a_request_that_waits_when_its_model_leaves_is_told_to_look_again(
     host = await narrow(nursery)
     nursery.start_soon(answer, host, ask(max_tokens=10))
     await trio.sleep(0.5)
-    async with trio.open_nursery() as unloading:
-        unloading.start_soon(host.node.unload, "tiny")
+    gone = trio.Event()
+
+    async def wait_in_line() -> None:
         with pytest.raises(ModelGone):
             await answer(host, ask())
+        gone.set()
+
+    nursery.start_soon(wait_in_line)
+    await trio.sleep(1)
+    await host.node.unload("tiny")
+    await gone.wait()
 
 
 async def test_if_idle_refuses_a_busy_model_and_one_that_has_not_served(

@@ -26,6 +26,11 @@ from helexa.devices.shapes import health_device
 CUDA_TORCH = TorchBuild("2.13.0+cu130", (13, 0), ("sm_75", "sm_86", "sm_120"))
 
 
+def heavy_imports() -> list[str]:
+    """What importing every module of helexa.devices brought along."""
+    return [name for name in ("torch", "cuda", "numpy", "trio") if name in sys.modules]
+
+
 def node(devices: list[dict[str, Any]]) -> Node:
     return Node(devices=tuple(NodeDevice(**device) for device in devices))
 

@@ -37,6 +37,12 @@ class Stub:
             (folder / library).unlink()
         return Stub(folder, self.scratch)
 
+    def with_library(self, file: Path) -> "Stub":
+        """The same machine with one library of another driver."""
+        stub = self.without(file.name)
+        shutil.copy(file, stub.libraries)
+        return stub
+
     def run(self, function: str, **arguments: Any) -> Any:
         """What a function of devices_child.py returns in a process of its own."""
         return run_child(

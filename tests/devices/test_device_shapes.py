@@ -2,7 +2,7 @@
 
 from helexa.devices.discovery import DeviceInfo, Discovery
 from helexa.devices.monitor import Readings
-from helexa.devices.shapes import discovery_device, discovery_host, health_device
+from helexa.devices.shapes import discovery_device, discovery_host, health_device, status_device
 
 CARD = DeviceInfo(1, "RTX 3090", "GPU-fa", 24576, "8.6", "cuda", reserve_mb=2000)
 CPU = DeviceInfo(0, "Ryzen", "cpu", 32768, None, "cpu")
@@ -39,6 +39,12 @@ def test_a_devices_health_has_the_six_agreed_fields() -> None:
         "temperature_c": 40,
         "power_w": 17.5,
     }
+
+
+def test_a_devices_status_also_tells_what_others_hold() -> None:
+    status = status_device(CARD, Readings(1000, 21576, foreign_mb=300))
+    assert status["vram_total_mb"] == 24576
+    assert (status["kind"], status["foreign_mb"], status["reserve_mb"]) == ("cuda", 300, 2000)
 
 
 def test_a_device_can_be_filled_up_to_its_reserve() -> None:

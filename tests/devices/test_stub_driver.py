@@ -35,6 +35,10 @@ def test_both_cards_are_found_with_their_driver(stub: Stub, machine: Machine) ->
     assert found["warnings"] == []
 
 
+def test_nothing_heavy_is_imported_before_it_is_needed(stub: Stub) -> None:
+    assert stub.run("heavy_imports") == []
+
+
 def test_looking_and_watching_never_make_a_context(stub: Stub, machine: Machine) -> None:
     stub.run("health", root=str(machine.root))
     assert "cuInit" in stub.calls()
@@ -62,6 +66,14 @@ def test_health_shows_load_heat_and_power(stub: Stub, machine: Machine) -> None:
         "temperature_c": 71,
         "power_w": 312.5,
     }
+
+
+def test_an_older_nvml_tells_the_temperature_in_its_own_way(
+    stub: Stub, old_libraries: Path, machine: Machine
+) -> None:
+    stub.set({"0.temperature": 66})
+    older = stub.with_library(old_libraries / "libnvidia-ml.so.1")
+    assert older.run("health", root=str(machine.root))[0]["temperature_c"] == 66
 
 
 def test_what_a_card_does_not_tell_is_null(stub: Stub, machine: Machine) -> None:

@@ -1,10 +1,14 @@
 """Toy models: real architectures with seeded random weights, too small to know anything."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+
+from helexa.engine.orders import Add, Load, Notice, Piece
+from helexa.engine.worker import Worker
 
 VOCAB = 199
 WINDOW = 16  # of the sliding layers
@@ -31,6 +35,7 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
         "sliding_window": WINDOW,
         "layer_types": ["sliding_attention", "full_attention"] * 2,
         "query_pre_attn_scalar": 16,
+        "tie_word_embeddings": False,  # tied, a random Gemma only repeats its last token
     },
     "mistral": {"sliding_window": WINDOW},
     "mixtral": {"num_local_experts": 4, "num_experts_per_tok": 2},
@@ -73,3 +78,53 @@ def make_toy(directory: Path, architecture: str, seed: int = 0, **changes: Any) 
 def prompt_of(length: int, seed: int = 0) -> tuple[int, ...]:
     random = torch.Generator().manual_seed(seed)
     return tuple(torch.randint(3, VOCAB, (length,), generator=random).tolist())
+
+
+def reference(path: Path, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
+    """The same model as transformers loads it."""
+    model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, local_files_only=True)
+    model.generation_config.eos_token_id = None
+    return model
+
+
+def generate(model: PreTrainedModel, prompt: tuple[int, ...], count: int) -> list[int]:
+    """What transformers' `generate` answers greedily."""
+    ids = torch.tensor([prompt])
+    mask = torch.ones_like(ids)
+    output = model.generate(ids, attention_mask=mask, max_new_tokens=count, do_sample=False)
+    return output[0, len(prompt) :].tolist()
+
+
+def load_order(path: Path, uid: int = 1, **changes: Any) -> Load:
+    usual = {
+        "model": "toy",
+        "device": "cpu",
+        "dtype": "fp32",
+        "batch_width": 8,
+        "prefill_chunk_tokens": 16,
+    }
+    return Load(uid=uid, path=path, **{**usual, **changes})
+
+
+def loaded(path: Path, **changes: Any) -> Worker:
+    """A worker with one model, uid 1."""
+    worker = Worker("cpu", threads=1)
+    worker.apply(load_order(path, **changes))
+    run(worker)
+    return worker
+
+
+def run(worker: Worker) -> list[Notice]:
+    """Step until there is nothing to do."""
+    notices: list[Notice] = []
+    while not worker.idle:
+        notices += worker.step()
+    return notices
+
+
+def answer(worker: Worker, order: Add) -> list[int]:
+    return tokens_of([*worker.apply(order), *run(worker)], order.uid)
+
+
+def tokens_of(notices: Iterable[Notice], uid: int) -> list[int]:
+    return [n.token for n in notices if isinstance(n, Piece) and n.uid == uid]

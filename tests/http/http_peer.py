@@ -46,7 +46,7 @@ class Peer:
 
     async def head(self) -> tuple[int, dict[str, str]]:
         first, *rest = (await self._until(b"\r\n\r\n")).decode("latin-1").split("\r\n")[:-2]
-        return int(first.split()[1]), dict(line.lower().split(": ", 1) for line in rest)
+        return int(first.split()[1]), dict(map(header, rest))
 
     async def chunk(self) -> bytes:
         """The next chunk of a chunked body; empty at its end."""
@@ -134,6 +134,11 @@ class Served:
 
 
 Start = Callable[..., Awaitable[Served]]
+
+
+def header(line: str) -> tuple[str, str]:
+    name, _, value = line.partition(": ")
+    return name.lower(), value
 
 
 def request(request_line: str, *headers: str, body: bytes = b"", host: str = "localhost") -> bytes:

@@ -11,6 +11,7 @@ from trio.testing import MockClock
 
 from helexa.config.schema import Limits
 from helexa.errors import CannotBind
+from helexa.http.bind import bind
 from helexa.http.server import Listener, serve
 
 LIMITS = Limits()
@@ -37,7 +38,7 @@ async def test_a_body_comes_back_as_it_was_sent(start: Start) -> None:
     peer = await (await start()).connect()
     body = b'"' + b"x" * 300_000 + b'"'
     assert (await peer.ask("POST /echo", body=body)).body == body
-    chunked = b"5\r\n[1,2,\r\n2\r\n3]\r\n0\r\n\r\n".replace(b"5\r\n[1,2,", b"5\r\n[1,2,")
+    chunked = b"5\r\n[1,2,\r\n2\r\n3]\r\n0\r\n\r\n"
     reply = await peer.ask("POST /echo", "transfer-encoding: chunked", body=chunked)
     assert reply.body == b"[1,2,3]"
 
@@ -116,7 +117,7 @@ async def test_what_has_no_route_is_told_in_the_envelope(start: Start) -> None:
     assert (missing.status, missing.error["code"]) == (404, "not_found")
     wrong = await peer.ask("DELETE /hello")
     assert (wrong.status, wrong.error["code"]) == (405, "method_not_allowed")
-    assert "get" in wrong.headers["allow"]
+    assert wrong.headers["allow"] == "GET, HEAD, OPTIONS"
 
 
 def test_quart_has_no_time_limits_of_its_own() -> None:
@@ -204,21 +205,11 @@ async def refused(address: str) -> None:
     await serve(listener, LIMITS, drain=trio.Event(), drain_seconds=1)
 
 
-async def test_the_kernel_watches_over_every_connection(start: Start) -> None:
-    """What no write of ours would notice: a client that lost power, or takes a few bytes only."""
-    served = await start(limits=Limits(write_timeout_seconds=7))
-    options: dict[str, int] = {}
-
-    async def app(scope: dict[str, object], receive: object, send: object) -> None: ...
-
-    from helexa.http.bind import bind
-
+async def test_the_kernel_watches_over_every_connection() -> None:
+    """It notices what no write of ours would: a client that lost power, or that takes too little."""
     listener = await bind("test", "127.0.0.1:0", Limits(write_timeout_seconds=7))
     async with listener, await trio.open_tcp_stream(*listener.socket.getsockname()):
         accepted = await listener.accept()
-        sock = accepted.socket
-        options["keepalive"] = sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
-        options["timeout"] = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
+        assert accepted.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+        assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 7000
         await accepted.aclose()
-    assert served.url
-    assert options == {"keepalive": 1, "timeout": 7000}

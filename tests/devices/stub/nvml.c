@@ -26,6 +26,13 @@ typedef struct {
 } nvmlTemperature_t;
 
 typedef struct {
+    unsigned count;
+    struct {
+        int controller, default_min, default_max, current, target;
+    } sensor[3];
+} nvmlGpuThermalSettings_t;
+
+typedef struct {
     unsigned pid;
     unsigned long long used;
     unsigned gpu_instance, compute_instance;
@@ -79,7 +86,14 @@ nvmlReturn_t nvmlDeviceGetUtilizationRates(nvmlDevice_t device, nvmlUtilization_
     return lost(device);
 }
 
-#ifndef BEFORE_CUDA_12
+#ifdef BEFORE_CUDA_12
+nvmlReturn_t nvmlDeviceGetThermalSettings(nvmlDevice_t device, unsigned sensor,
+                                          nvmlGpuThermalSettings_t *settings) {
+    settings->count = 1;
+    settings->sensor[sensor].current = number(ordinal(device), "temperature", 51);
+    return lost(device);
+}
+#else
 nvmlReturn_t nvmlDeviceGetTemperatureV(nvmlDevice_t device, nvmlTemperature_t *reading) {
     reading->temperature = number(ordinal(device), "temperature", 51);
     return lost(device);

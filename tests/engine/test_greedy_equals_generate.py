@@ -1,0 +1,144 @@
+"""In fp32, greedy answers are transformers' `generate` token for token, however they are computed."""
+
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import pytest
+import torch
+from toys import (
+    ARCHITECTURES,
+    answer,
+    generate,
+    load_order,
+    loaded,
+    prompt_of,
+    reference,
+    run,
+    tokens_of,
+)
+
+from helexa.engine.loader import LoadedModel, load
+from helexa.engine.orders import Add, SamplingParams
+from helexa.engine.runner import Runner
+from helexa.engine.sampler import Sampler
+from helexa.engine.scheduler import Chunk
+from helexa.engine.sequence import Sequence
+from helexa.engine.worker import Worker
+
+GREEDY = SamplingParams(temperature=0)
+LENGTHS = (45, 9, 30)  # tokens of the prompts; the first two windows long
+COUNT = 24  # tokens of an answer
+
+Expected = Callable[[Path], tuple[list[int], ...]]
+
+
+@pytest.fixture(scope="module")
+def expected() -> Expected:
+    """`generate`'s answers to the prompts of LENGTHS, in order."""
+
+    @cache
+    def get(path: Path) -> tuple[list[int], ...]:
+        model = reference(path)
+        return tuple(generate(model, prompt_of(length), COUNT) for length in LENGTHS)
+
+    return get
+
+
+def ask(uid: int, length: int) -> Add:
+    return Add(uid, 1, prompt_of(length), COUNT, GREEDY)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("chunk", [512, 1, 3, 7, 64])
+def test_one_sequence(
+    architecture: str, chunk: int, toy: Callable[..., Path], expected: Expected
+) -> None:
+    path = toy(architecture)
+    worker = loaded(path, prefill_chunk_tokens=chunk)
+    for uid, (length, tokens) in enumerate(zip(LENGTHS, expected(path), strict=True), 10):
+        assert answer(worker, ask(uid, length)) == tokens
+        assert len(set(tokens)) > 3, "a toy that repeats itself proves nothing"
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("width", [2, 8])
+def test_several_sequences_interleaved(
+    architecture: str, width: int, toy: Callable[..., Path], expected: Expected
+) -> None:
+    path = toy(architecture)
+    worker = loaded(path, prefill_chunk_tokens=7, batch_width=width)
+    notices = []
+    for uid, length in enumerate(LENGTHS):
+        worker.apply(ask(uid, length))
+        for _ in range(3):
+            notices += worker.step()
+    notices += run(worker)
+    for uid, tokens in enumerate(expected(path)):
+        assert tokens_of(notices, uid) == tokens
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("chunk", [7, 64, 4096])
+def test_the_demo_model(chunk: int, demo_model: Path) -> None:
+    worker = Worker("cpu")
+    worker.apply(load_order(demo_model, prefill_chunk_tokens=chunk))
+    run(worker)
+    notices = []
+    model = reference(demo_model)
+    for uid, length in enumerate(LENGTHS):
+        worker.apply(ask(uid, length))
+        notices += worker.step()
+    notices += run(worker)
+    for uid, length in enumerate(LENGTHS):
+        assert tokens_of(notices, uid) == generate(model, prompt_of(length), COUNT)
+
+
+# -- bf16 ------------------------------------------------------------------------------------------
+
+# The largest difference of a logit, as a part of the logits' standard deviation, between a prompt
+# computed whole and one computed in chunks and token by token.  bf16 keeps 8 bits: 1/256 for each
+# rounding, some dozens of roundings deep.
+BF16_BOUND = 0.15
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("chunk", [1, 7, 16])
+def test_bf16_logits_stay_near_those_of_one_whole_pass(
+    architecture: str, chunk: int, toy: Callable[..., Path]
+) -> None:
+    tokens = prompt_of(48)
+    path = toy(architecture)
+    with torch.inference_mode():
+        whole = reference(path, torch.bfloat16)(torch.tensor([tokens])).logits[0].float()
+    ours = forced_logits(read(path), tokens, chunk)
+    assert ours.keys() == set(range(chunk - 1, 48, chunk))
+    for position, logits in ours.items():
+        difference = (logits.float() - whole[position]).abs().max()
+        assert difference <= BF16_BOUND * whole[position].std()
+
+
+def read(path: Path) -> LoadedModel:
+    slices = load(load_order(path, dtype="bf16"))
+    while True:
+        try:
+            next(slices)
+        except StopIteration as end:
+            model: LoadedModel = end.value
+            return model
+
+
+def forced_logits(
+    model: LoadedModel, tokens: tuple[int, ...], chunk: int
+) -> dict[int, torch.Tensor]:
+    """The logits after the last token of every chunk, by its position."""
+    runner = Runner(model)
+    order = Add(1, 1, tokens, 1)
+    sampler = Sampler(order.sampling, tokens, model.vocab_size, "cpu")
+    sequences = {1: Sequence(order, 1, sampler, list(tokens))}
+    logits = {}
+    for start in range(0, len(tokens) - chunk + 1, chunk):
+        outcome = runner.run((Chunk(1, start, chunk, samples=True),), sequences)[1]
+        assert isinstance(outcome, torch.Tensor)
+        logits[start + chunk - 1] = outcome
+    return logits
