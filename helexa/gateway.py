@@ -14,19 +14,18 @@ from helexa.actors.admission import ModelGone
 from helexa.actors.node import Node, NotLoaded
 from helexa.config.schema import Config
 from helexa.conversation import Conversation, Event, Progress
-from helexa.errors import Busy, ModelNotFound, ServiceUnavailable
-from helexa.fleet.catalogue import Catalogue, CatalogueModel
+from helexa.errors import Busy, ServiceUnavailable
+from helexa.fleet.catalogue import CatalogueModel
 from helexa.metrics import Metrics
+from helexa.shelf import Shelf
 from helexa.trace import Trace
 
 MAX_TRIES = 3  # a model may be unloaded between its load and our place in its line
 
 
 class Gateway:
-    def __init__(
-        self, config: Config, catalogue: Catalogue, node: Node | None, metrics: Metrics
-    ) -> None:
-        self.catalogue = catalogue
+    def __init__(self, config: Config, shelf: Shelf, node: Node | None, metrics: Metrics) -> None:
+        self._shelf = shelf
         self._node = node
         self._fleet = config.fleet
         self._tick_seconds = config.admission.stream_open_seconds or 1.0
@@ -39,15 +38,6 @@ class Gateway:
             raise ServiceUnavailable("no node of this fleet is healthy", retry_after=5)
         return self._node
 
-    def resolve(self, name: str) -> CatalogueModel:
-        entry = self.catalogue.resolve(name)
-        if entry is None:
-            raise ModelNotFound(
-                f"model {name!r} is not in the catalogue; GET /v1/models lists what is",
-                param="model",
-            )
-        return entry
-
     async def generate(
         self, conversation: Conversation, trace: Trace
     ) -> AsyncGenerator[Event, None]:
@@ -55,11 +45,11 @@ class Gateway:
 
         Raises a HelexaError; whatever was taken is given back when the generator is closed.
         """
-        entry = self.resolve(conversation.model)
+        entry = self._shelf.resolve(conversation.model)
         trace.model = entry.id
         conversation = evolve(conversation, model=entry.id)
         known, prompt = await self.node.prepare(entry, conversation)
-        trace.note(f"model {entry.id}: {len(prompt)} prompt tokens")
+        trace.note(f"model {entry.id}: {len(prompt.ids)} prompt tokens")
         for _ in range(MAX_TRIES):
             answer = self.node.generate(known, conversation, prompt, trace)
             try:

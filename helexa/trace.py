@@ -6,6 +6,7 @@ import trio
 from attrs import define, field
 
 from helexa.conversation import ANONYMOUS, Principal, Usage
+from helexa.errors import HelexaError
 
 
 def _now() -> float:
@@ -35,6 +36,7 @@ class Trace:
     first_token_at: float | None = None
     ended_at: float | None = None
     finish: str | None = None
+    error: HelexaError | None = None
     usage: Usage | None = None
     decisions: list[tuple[float, str]] = field(factory=list)
 
@@ -45,7 +47,26 @@ class Trace:
     def end(self, finish: str) -> None:
         """How it ended; the first word counts."""
         if self.ended_at is None:
-            self.ended_at, self.finish = _now(), finish
+            self.ended_at = _now()
+            self.finish = self.finish or finish
+
+    def fail(self, error: Exception) -> None:
+        """It ended by an error; an unexpected one is told as the client is told of it."""
+        if self.ended_at is None:
+            self.error = error if isinstance(error, HelexaError) else HelexaError("internal error")
+            self.finish = None
+            self.end("error")
+
+    @property
+    def outcome(self) -> str:
+        """One word of a bounded set: how it finished, or the code of its error."""
+        if self.error is not None:
+            return self.error.code or str(self.error.status)
+        return self.finish or "unknown"
+
+    @property
+    def seconds(self) -> float:
+        return (self.ended_at or _now()) - self.started_at
 
     @property
     def first_token_seconds(self) -> float | None:

@@ -187,7 +187,7 @@ class Device:
         self,
         info: DeviceInfo,
         driver: Driver,
-        read: Callable[[], Awaitable[Readings]],
+        read: Callable[[], Awaitable[Readings | None]],
         on_poisoned: Callable[[str], None],
     ) -> None:
         self.info = info
@@ -204,6 +204,10 @@ class Device:
 
     def status(self) -> DeviceStatus:
         return DeviceStatus(self.info, self.readings, self._poisoned, len(self._sequences))
+
+    async def refresh(self) -> None:
+        """Read the device now; what it does not tell this time stays as it was."""
+        self.readings = await self._read() or self.readings
 
     def load(self, order: Callable[[int], Load]) -> tuple[int, Inbox]:
         """Begin a load; its inbox also tells of a later crash.  Give it back with `unload`."""
@@ -282,11 +286,11 @@ class Device:
         return Crashed(uid, reason)
 
     async def _read_now_and_then(self, *, task_status: trio.TaskStatus[None]) -> None:
-        self.readings = await self._read()
+        await self.refresh()
         task_status.started()
         while True:
             await trio.sleep(READ_EVERY_SECONDS)
-            self.readings = await self._read()
+            await self.refresh()
 
 
 def _is_poison(error: Exception) -> bool:

@@ -43,7 +43,6 @@ class Reply(Generic[R]):
             raise self._error
         return cast(R, self._value)
 
-
     async def ticks(self, seconds: float, deadline: float) -> AsyncGenerator[None, None]:
         """Wake every `seconds` until the answer is there or the deadline has passed."""
         while not self.given and trio.current_time() < deadline:

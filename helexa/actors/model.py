@@ -38,6 +38,7 @@ from helexa.engine.orders import (
 from helexa.fleet.admission import Rules
 from helexa.fleet.known import Known, Reader
 from helexa.fleet.sampling import settle
+from helexa.text.prompt import Prompt
 from helexa.trace import Trace
 
 UNLOAD_SECONDS = 30.0  # for the device thread to end its step and free the weights
@@ -141,7 +142,7 @@ class Model:
     async def generate(
         self,
         conversation: Conversation,
-        prompt: tuple[int, ...],
+        prompt: Prompt,
         max_tokens: int,
         trace: Trace,
         tick_seconds: float,
@@ -176,14 +177,14 @@ class Model:
         trace.note(f"admitted after {trace.queue_seconds:.3f} s")
 
     async def _answer(
-        self, conversation: Conversation, prompt: tuple[int, ...], max_tokens: int, trace: Trace
+        self, conversation: Conversation, prompt: Prompt, max_tokens: int, trace: Trace
     ) -> AsyncGenerator[Event, None]:
         known = self.hosted.known
         sampling = settle(conversation.sampling, known.entry.sampling, known.defaults)
         order = partial(
             Add,
             model_uid=self._uid,
-            prompt=prompt,
+            prompt=prompt.ids,
             max_tokens=max_tokens,
             stop_ids=self._stop_ids(conversation.sampling),
         )
@@ -191,17 +192,17 @@ class Model:
             partial(order, sampling=_reseed(sampling, choice)) for choice in range(conversation.n)
         ]
         with (
-            self._counting(Running(len(prompt), conversation.n), trace) as running,
+            self._counting(Running(len(prompt.ids), conversation.n), trace) as running,
             self.device.sequences(orders) as (uids, inbox),
         ):
             readers = {
-                uid: self.hosted.known.reader(choice, conversation.sampling)
+                uid: known.reader(choice, conversation.sampling, prompt)
                 for choice, uid in enumerate(uids)
             }
             async with aclosing(self._read(inbox, readers, running, trace)) as events:
                 async for event in events:
                     yield event
-        yield Finished(Usage(len(prompt), running.generated_tokens))
+        yield Finished(Usage(len(prompt.ids), running.generated_tokens))
 
     async def _read(
         self, inbox: Inbox, readers: dict[int, Reader], running: Running, trace: Trace

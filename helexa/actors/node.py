@@ -4,6 +4,7 @@ Each hosted model runs as a supervised task in the node's nursery and tells the 
 it; the node places, remembers failures, and answers whoever waits for a load or an unload.
 """
 
+import math
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Literal, Protocol
@@ -31,16 +32,16 @@ from helexa.errors import (
 from helexa.fleet.admission import Rules
 from helexa.fleet.catalogue import CatalogueModel
 from helexa.fleet.dtype import BYTES
+from helexa.fleet.entry import ModelStatus
 from helexa.fleet.known import Known
 from helexa.fleet.limits import clamp_output
 from helexa.fleet.placement import Room
 from helexa.fleet.placement import place as place_model
 from helexa.metrics import Metrics
+from helexa.text.prompt import Prompt
 from helexa.trace import Trace
 
 log = logs.get("helexa.node")
-
-ModelStatus = Literal["unloaded", "loading", "loaded", "unloading", "recovering", "failed"]
 
 PLACED_CONTEXT_TOKENS = 4096  # KV cache that placement counts in for a model
 RECOVERING_SECONDS = 2.0
@@ -52,13 +53,13 @@ class Library(Protocol):
 
     async def known(self, entry: CatalogueModel) -> Known: ...
     async def fetch(self, entry: CatalogueModel) -> None: ...
-    async def prompt(self, known: Known, conversation: Conversation) -> tuple[int, ...]: ...
+    async def prompt(self, known: Known, conversation: Conversation) -> Prompt: ...
 
 
 class Desired(Protocol):
     """What must be loaded again after a restart (`helexa.state`)."""
 
-    async def loading(self, model: str) -> None: ...
+    async def loading(self, model: str, source: str, *, asked: bool) -> None: ...
     async def loaded(self, model: str) -> None: ...
     async def gone(self, model: str) -> None: ...
     async def failed(self, model: str) -> None: ...
@@ -76,6 +77,7 @@ class LoadModel(Request[None]):
 
     entry: CatalogueModel
     insist: bool = False
+    devices: tuple[int, ...] = ()  # indexes it may go to; empty for any
 
 
 @frozen(eq=False)
@@ -120,6 +122,8 @@ class Place:
 
     entry: CatalogueModel
     status: ModelStatus = "loading"
+    asked: bool = False  # by an operator
+    allowed_devices: tuple[int, ...] = ()
     known: Known | None = None
     device: Device | None = None
     dtype: Dtype = "fp32"
@@ -201,9 +205,11 @@ class Node:
 
     # -- what others call ------------------------------------------------------------------------
 
-    def load(self, entry: CatalogueModel, *, insist: bool = False) -> LoadModel:
+    def load(
+        self, entry: CatalogueModel, *, insist: bool = False, devices: tuple[int, ...] = ()
+    ) -> LoadModel:
         """Begin or join a load; wait on the `reply` of what this returns."""
-        request = LoadModel(entry, insist)
+        request = LoadModel(entry, insist, devices)
         self._mailbox.post(request)
         return request
 
@@ -213,19 +219,37 @@ class Node:
     async def status(self) -> NodeStatus:
         return await self._mailbox.ask(GetStatus())
 
+    @property
+    def max_prompt_tokens(self) -> int:
+        """The operator's bound on every prompt; 0 for none."""
+        return self._config.limits.max_prompt_tokens
+
+    async def known(self, entry: CatalogueModel) -> Known | None:
+        """What the model's files say, if this host has them."""
+        try:
+            return await self._library.known(entry)
+        except HelexaError:
+            return None
+
+    def could_fit(self, entry: CatalogueModel, known: Known) -> bool:
+        """Whether the model would fit a device of this host that is otherwise empty."""
+        required_mb = entry.vram_mb or _required_mb(known, self._devices[0][1])
+        rooms = (self._room(device) for device, _ in self._devices)
+        return any(required_mb + room.spare_mb <= room.total_mb for room in rooms)
+
     async def prepare(
         self, entry: CatalogueModel, conversation: Conversation
-    ) -> tuple[Known, tuple[int, ...]]:
+    ) -> tuple[Known, Prompt]:
         """The prompt's tokens, whether or not the model is loaded; refused when it is too long."""
         known = await self._library.known(entry)
         prompt = await self._library.prompt(known, conversation)
-        if len(prompt) > known.limit.input:
+        if len(prompt.ids) > known.limit.input:
             raise ContextLengthExceeded(
                 f"This model's maximum context length is {known.limit.context} tokens. However, "
-                f"your messages have {len(prompt)} tokens, and {known.limit.output} are kept for "
+                f"your messages have {len(prompt.ids)} tokens, and {known.limit.output} are kept for "
                 f"the answer. Shorten the messages to {known.limit.input} tokens.",
                 param="messages",
-                prompt_len=len(prompt),
+                prompt_len=len(prompt.ids),
                 max=known.limit.input,
             )
         return known, prompt
@@ -234,16 +258,27 @@ class Node:
         self,
         known: Known,
         conversation: Conversation,
-        prompt: tuple[int, ...],
+        prompt: Prompt,
         trace: Trace,
     ) -> AsyncGenerator[Event, None]:
         """Answer on the loaded model.  Raises ModelGone, before any token, when it was unloaded."""
         model = await self._mailbox.ask(FindModel(known.id))
         trace.node = self.name
-        max_tokens = clamp_output(conversation.max_tokens, len(prompt), known.limit)
+        max_tokens = clamp_output(conversation.max_tokens, len(prompt.ids), known.limit)
         tick = self._config.admission.stream_open_seconds or 1.0
         answer = model.generate(conversation, prompt, max_tokens, trace, tick)
         async with aclosing(answer) as events:
+            async for event in events:
+                yield event
+
+    async def answer(
+        self, model: str, conversation: Conversation, trace: Trace
+    ) -> AsyncGenerator[Event, None]:
+        """Answer on a model that is loaded already: what the node's own listener offers."""
+        found = await self._mailbox.ask(FindModel(model))
+        trace.model = model
+        known, prompt = await self.prepare(found.hosted.known.entry, conversation)
+        async with aclosing(self.generate(known, conversation, prompt, trace)) as events:
             async for event in events:
                 yield event
 
@@ -252,10 +287,18 @@ class Node:
     async def run(
         self,
         at_start: Sequence[CatalogueModel],
+        given_up: Sequence[tuple[CatalogueModel, str]] = (),
         *,
         task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:
-        """Serve, and bring up the models of `at_start` one after the other."""
+        """Serve, and bring up the models of `at_start` one after the other.
+
+        `given_up` are models with the reason why they are not tried until an operator asks.
+        """
+        for entry, reason in given_up:
+            error = ServiceUnavailable(reason)
+            self._places[entry.id] = Place(entry, "failed", error=error, retry_at=math.inf)
+            self._not_activated.append(entry.id)
         try:
             async with trio.open_nursery() as self._nursery:
                 self._pending = [entry.id for entry in at_start]
@@ -324,18 +367,21 @@ class Node:
         elif not request.insist and trio.current_time() < place.retry_at:
             raise self._still_failed(place)
         place.load_waiters.append(request)
-        self._begin(place, request.entry)
+        place.allowed_devices = request.devices
+        self._begin(place, request.entry, asked=request.insist)
 
     def _still_failed(self, place: Place) -> HelexaError:
         left = place.retry_at - trio.current_time()
         why = place.error.message if place.error else "it could not be loaded"
+        if math.isinf(left):
+            return ServiceUnavailable(f"model {place.entry.id} is not loaded again: {why}")
         return ServiceUnavailable(
             f"model {place.entry.id} failed to load and is not tried again for {left:.0f} s: {why}",
             retry_after=max(1.0, left),
         )
 
-    def _begin(self, place: Place, entry: CatalogueModel) -> None:
-        place.entry = entry
+    def _begin(self, place: Place, entry: CatalogueModel, *, asked: bool = False) -> None:
+        place.entry, place.asked = entry, asked
         place.status, place.error, place.model = "loading", None, None
         place.done_bytes = place.total_bytes = 0
         self._nursery.start_soon(self._host, place)
@@ -350,8 +396,10 @@ class Node:
     async def _run_model(self, place: Place) -> HelexaError | None:
         """Why the model's actor ended; None if it was asked to."""
         try:
-            await self._desired.loading(place.entry.id)
+            await self._desired.loading(place.entry.id, place.entry.source, asked=place.asked)
             known = await self._library.known(place.entry)
+            for device, _ in self._devices:
+                await device.refresh()
             hosted, device = self._place(place, known)
             model = Model(hosted, device, self._mailbox.tell)
             place.model = model
@@ -371,7 +419,12 @@ class Node:
 
     def _place(self, place: Place, known: Known) -> tuple[Hosted, Device]:
         """Choose a device and count the model's memory as taken there, with no await in between."""
-        rooms = [self._room(device) for device, _ in self._devices]
+        allowed = place.allowed_devices
+        rooms = [
+            self._room(device)
+            for device, _ in self._devices
+            if not allowed or device.info.index in allowed
+        ]
         dtype = self._devices[0][1]  # all of one kind: cards, or the CPU alone
         required_mb = place.entry.vram_mb or _required_mb(known, dtype)
         room = place_model(known.id, required_mb, place.entry.min_device_vram_mb, rooms)

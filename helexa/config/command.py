@@ -39,7 +39,7 @@ def print_mistakes(error: ConfigError) -> None:
 def report(
     path: Path | None, config: Config, catalogue: Catalogue, environ: Mapping[str, str]
 ) -> Iterator[str]:
-    file, models = config_file(path), catalogue_file(config, environ)
+    file, models = config_file(path), catalogue_file(config)
     where = places(config, environ)
     yield "configuration is fine"
     yield f"  from       {file or 'built-in defaults'}"

@@ -12,7 +12,7 @@ from attrs import frozen
 from helexa.config.document import Document, read_document
 from helexa.config.environment import override
 from helexa.config.lines import KeyPath
-from helexa.config.places import expand
+from helexa.config.places import expand_paths
 from helexa.config.rules import catalogue_rules, config_rules, nearest, preload_rules
 from helexa.config.schema import Config
 from helexa.config.structure import Mistake, Mistakes, Unknown, structure
@@ -58,14 +58,12 @@ def read_config(
     return draft.config
 
 
-def read_catalogue(
-    config: Config, environ: Mapping[str, str], default: Path = DEFAULT_CATALOGUE
-) -> Catalogue:
+def read_catalogue(config: Config, default: Path = DEFAULT_CATALOGUE) -> Catalogue:
     """The catalogue that `config` names, else that in `default` if it is there, else our own.
 
     Raises ConfigError with every mistake; a file that is named must be there.
     """
-    path = catalogue_file(config, environ, default)
+    path = catalogue_file(config, default)
     if path is None:
         return Catalogue()
     document = read_document(path)
@@ -88,7 +86,7 @@ def read_all(
     """Configuration and catalogue, each checked and against each other; ConfigError with all mistakes."""
     draft = read_draft(path, environ, default)
     try:
-        catalogue = read_catalogue(draft.config, environ, default_catalogue)
+        catalogue = read_catalogue(draft.config, default_catalogue)
     except ConfigError as error:
         raise ConfigError(draft.told() + error.mistakes) from None
     draft = attrs.evolve(
@@ -116,12 +114,10 @@ def config_file(path: Path | None, default: Path = DEFAULT_CONFIG) -> Path | Non
     return path or (default if os.access(default, os.R_OK) else None)
 
 
-def catalogue_file(
-    config: Config, environ: Mapping[str, str], default: Path = DEFAULT_CATALOGUE
-) -> Path | None:
+def catalogue_file(config: Config, default: Path = DEFAULT_CATALOGUE) -> Path | None:
     """The catalogue that is read; None for the one that is built in."""
     if config.models.catalogue:
-        return expand(config.models.catalogue, environ)
+        return Path(config.models.catalogue)
     return default if default.exists() else None
 
 
@@ -134,8 +130,9 @@ def read_draft(path: Path | None, environ: Mapping[str, str], default: Path) -> 
             unreadable = error.mistakes
     document = override(document, environ, Config)
     config, found = fit(document.data)
+    config = expand_paths(config, environ)
     if not unreadable:
-        found += independent(config_rules(config, environ), found)
+        found += independent(config_rules(config), found)
     return Draft(config, document, found, unreadable)
 
 

@@ -6,18 +6,17 @@ from collections.abc import Iterator, Mapping
 from itertools import combinations
 from typing import Any
 
-from helexa.config.places import expand
 from helexa.config.schema import Config
 from helexa.config.structure import Mistake
 from helexa.fleet.catalogue import Catalogue
 from helexa.http.address import check_binding, split_address
 
 
-def config_rules(config: Config, environ: Mapping[str, str]) -> Iterator[Mistake]:
+def config_rules(config: Config) -> Iterator[Mistake]:
     yield from roles(config)
     yield from doors(config)
     yield from addresses(config)
-    yield from token_file(config, environ)
+    yield from token_file(config)
 
 
 def roles(config: Config) -> Iterator[Mistake]:
@@ -44,9 +43,9 @@ def addresses(config: Config) -> Iterator[Mistake]:
             yield Mistake((second, "listen"), text, two.listen, ((first, "listen"),))
 
 
-def token_file(config: Config, environ: Mapping[str, str]) -> Iterator[Mistake]:
+def token_file(config: Config) -> Iterator[Mistake]:
     file = config.store.hf_token_file
-    if file and not os.access(expand(file, environ), os.R_OK):
+    if file and not os.access(file, os.R_OK):
         yield Mistake(("store", "hf_token_file"), "cannot be read by this user", file)
 
 

@@ -32,8 +32,7 @@ async def listening(path: Path, group: int | None) -> AsyncIterator[trio.SocketL
         os.fchmod(sock.fileno(), 0o600)
         with within_limit(path) as address:
             await sock.bind(address)
-        made = path.stat()
-        admit(path, group)
+        made = admit(path, group)
         sock.listen(BACKLOG)
     except OSError as error:
         sock.close()
@@ -74,13 +73,15 @@ def is_answered(path: Path) -> bool:
     return True
 
 
-def admit(path: Path, group: int | None) -> None:
+def admit(path: Path, group: int | None) -> os.stat_result:
+    """Open the file to its owner and `group`; tells which file it is."""
     if group is not None:
         try:
             os.chown(path, -1, group)
         except PermissionError:
             log.warning("the control socket stays with its owner's group", group=group)
     path.chmod(0o660)
+    return path.stat()
 
 
 def remove(path: Path, made: os.stat_result) -> None:

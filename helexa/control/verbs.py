@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import AsyncGenerator
+from contextlib import suppress
 
 import trio
 
@@ -21,10 +22,8 @@ class Bell:
         self._rung = trio.Event()
 
     def ring(self) -> None:
-        try:
+        with suppress(trio.RunFinishedError):
             self._token.run_sync_soon(self._set, idempotent=True)
-        except trio.RunFinishedError:
-            pass
 
     def _set(self) -> None:
         self._rung.set()

@@ -72,6 +72,12 @@ def cpu_name(cpuinfo: str) -> str | None:
     return found[1].strip() if found else None
 
 
+def cpu_flags(root: Path = ROOT) -> frozenset[str]:
+    """The first processor's feature flags ("avx512_bf16"); Arm calls them features."""
+    found = re.search(r"^(?:flags|Features)\s*:(.*)$", read(root / "proc/cpuinfo"), re.MULTILINE)
+    return frozenset(found[1].split()) if found else frozenset()
+
+
 def module_version(text: str) -> str | None:
     """The version in /proc/driver/nvidia/version, of either kind of kernel module."""
     found = re.search(r"^NVRM version:.*?\s(\d+(?:\.\d+)+)\s", text, re.MULTILINE)

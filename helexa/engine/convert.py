@@ -26,9 +26,15 @@ from helexa.store.supported import SPLIT_SINGLE_DIGITS, WAY_OUT
 
 LOCAL = {"local_files_only": True, "trust_remote_code": False}
 FLOAT16_MAX = 65504.0
-CONTROL = 3  # `tokenizer.ggml.token_type` of tokens that never stand for text
-# Control tokens that end an assistant's turn wherever they exist.
+TOKEN_LIST = "tokenizer.ggml.tokens"
+MARKERS = (3, 4)  # `tokenizer.ggml.token_type` of control and of user-defined tokens
+# Markers that end an assistant's turn wherever they exist.
 TURN_ENDS = ("<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<|end|>", "<end_of_turn>", "<turn|>")
+OVERLOOKED = {
+    "attention.key_length": "head_dim",
+    "expert_feed_forward_length": "moe_intermediate_size",
+    "expert_shared_feed_forward_length": "shared_expert_intermediate_size",
+}
 END_KEYS = ("eos_token_id", "eot_token_id", "eom_token_id")
 
 
@@ -61,6 +67,7 @@ def convert_gguf(gguf: Path, with_weights: bool) -> None:
     """Write the files named above into the directory of `gguf`."""
     header = header_of(gguf)
     config = AutoConfig.from_pretrained(gguf.parent, gguf_file=gguf.name, **LOCAL)
+    complete(config, header)
     ends = end_tokens(header)
     config.eos_token_id = ends[0] if len(ends) == 1 else list(ends) or None
     convert_tokenizer(gguf, header)
@@ -73,21 +80,28 @@ def convert_gguf(gguf: Path, with_weights: bool) -> None:
     write_generation_config(gguf.parent, config)
 
 
+def complete(config: Any, header: GgufHeader) -> None:
+    """Set what the file states and transformers 5.23 overlooks for some architectures."""
+    for key, name in OVERLOOKED.items():
+        stated = header.metadata.get(f"{header.architecture}.{key}")
+        if isinstance(stated, int) and name in vars(config) and "global_head_dim" not in vars(config):
+            setattr(config, name, stated)
+
+
 def header_of(gguf: Path) -> GgufHeader:
     with gguf.open("rb") as file:
-        keep = ("tokenizer.ggml.tokens",)
-        return read_header(file, gguf.stat().st_size, gguf.name, keep)
+        return read_header(file, gguf.stat().st_size, gguf.name, keep=(TOKEN_LIST,))
 
 
 def end_tokens(header: GgufHeader) -> tuple[int, ...]:
     """The ids that end a generation: the ones the file names, and any token that ends a turn."""
     named = [header.metadata.get(f"tokenizer.ggml.{key}") for key in END_KEYS]
-    tokens = header.metadata.get("tokenizer.ggml.tokens") or []
+    tokens = header.metadata[TOKEN_LIST]
     types = header.metadata.get("tokenizer.ggml.token_type") or []
     turns = [
         index
         for index, (token, kind) in enumerate(zip(tokens, types, strict=False))
-        if kind == CONTROL and token in TURN_ENDS
+        if kind in MARKERS and token in TURN_ENDS
     ]
     ids = [i for i in [*named, *turns] if isinstance(i, int) and 0 <= i < len(tokens)]
     return tuple(dict.fromkeys(ids))
@@ -107,10 +121,21 @@ def convert_tokenizer(gguf: Path, header: GgufHeader) -> None:
     if isinstance(context, int):
         tokenizer.model_max_length = context
     tokenizer.save_pretrained(gguf.parent)
+    drop_invented_tokens(gguf.parent / "tokenizer.json", len(header.metadata[TOKEN_LIST]))
     settings = read_json(gguf.parent / "tokenizer_config.json")
     for noise in ("is_local", "local_files_only", "trust_remote_code"):
         settings.pop(noise, None)
     write_json(gguf.parent / "tokenizer_config.json", settings)
+
+
+def drop_invented_tokens(file: Path, count: int) -> None:
+    """Drop added tokens beyond the `count` of the vocabulary: the model has no embedding for them.
+
+    transformers adds its tokenizer classes' own defaults, such as GPT-2's `<|endoftext|>`.
+    """
+    tokenizer = read_json(file)
+    tokenizer["added_tokens"] = [t for t in tokenizer["added_tokens"] if t["id"] < count]
+    file.write_text(json.dumps(tokenizer, ensure_ascii=False))
 
 
 def convert_weights(gguf: Path, config: Any) -> torch.dtype:

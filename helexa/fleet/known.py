@@ -10,6 +10,7 @@ from helexa.conversation import ChoiceFinished, Conversation, Sampling, TextDelt
 from helexa.engine.orders import Piece
 from helexa.fleet.catalogue import CatalogueModel, SamplingDefaults
 from helexa.fleet.limits import Limit
+from helexa.text.prompt import Prompt
 
 
 class Reader(Protocol):
@@ -39,7 +40,7 @@ class Known:
     """One model's files, read.
 
     `prompt` renders and tokenises a conversation (slow: a worker thread's work); `reader` makes a
-    reader for answer number n.
+    reader for answer number n to a prompt.
     """
 
     entry: CatalogueModel
@@ -50,8 +51,8 @@ class Known:
     defaults: SamplingDefaults
     tool_call: bool
     reasoning: bool
-    prompt: Callable[[Conversation], tuple[int, ...]]
-    reader: Callable[[int, Sampling], Reader]
+    prompt: Callable[[Conversation], Prompt]
+    reader: Callable[[int, Sampling, Prompt], Reader]
 
     @property
     def id(self) -> str:

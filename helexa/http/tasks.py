@@ -39,7 +39,7 @@ async def run_app(app: AppWrapper, scope: Any, inbox: "Inbox", send: AppSend) ->
     except Exception as error:
         log.exception("an application failed", error)
     finally:
-        inbox.close()
+        pass
     await send(None)  # says 500, or cuts the response short, unless it is complete
 
 

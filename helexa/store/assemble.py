@@ -19,6 +19,7 @@ SMALL = 1_000_000_000  # bytes; a GGUF below it gets a converted copy beside it
 FLOAT16_BYTES = 2
 # While converting, the child holds every weight twice in float32: as read, and in its module.
 CONVERTING_BYTES = 8
+CHILD_BYTES = 1_000_000_000  # what it holds besides: libraries, vocabulary
 
 
 @frozen
@@ -57,8 +58,8 @@ def assemble_gguf(file: Path, name: str, directory: Path, progress: Progress) ->
     link(file, gguf)
     with_weights = file.stat().st_size < SMALL
     needed = header.elements * CONVERTING_BYTES if with_weights else 0
-    check_memory(needed, name)
-    run_child({"do": "convert", "gguf": str(gguf), "weights": with_weights}, directory, needed)
+    check_memory(needed + CHILD_BYTES, name)
+    run_child({"do": "convert", "gguf": str(gguf), "weights": with_weights}, needed)
     write_cleaned(directory / CONFIG, directory / CONFIG)
     return "safetensors" if with_weights else "gguf"
 
@@ -77,7 +78,7 @@ def assemble_checkpoint(fetched: Fetched, directory: Path, progress: Progress) -
             link(path, directory / name)
     check_tensors(directory)
     if not (directory / "tokenizer.json").exists():
-        run_child({"do": "tokenizer", "directory": str(directory)}, directory, 0)
+        run_child({"do": "tokenizer", "directory": str(directory)})
     return "safetensors"
 
 
@@ -104,7 +105,7 @@ def complete_config(config: Path, scratch: Path, where: str) -> Path:
     """
     cleaned = clean(read_object(config, TAKEN[CONFIG]), where)
     write_object(empty(scratch) / CONFIG, cleaned)
-    run_child({"do": "check", "directory": str(scratch)}, scratch, 0)
+    run_child({"do": "check", "directory": str(scratch)})
     return scratch / CONFIG
 
 

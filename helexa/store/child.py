@@ -6,7 +6,6 @@ and cannot take more of it than it was allowed.
 
 import json
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -19,15 +18,15 @@ ANSWER_BYTES = 1 << 16
 BASE_MEMORY = 6 << 30  # torch and transformers imported, with a large vocabulary read
 
 
-def run_child(order: dict[str, object], directory: Path, memory: int) -> None:
+def run_child(order: dict[str, object], memory: int = 0) -> None:
     """Carry out `order` (see `helexa.store.prepare`) in a child; StoreError tells why it failed.
 
-    `memory` is in bytes and bounds what the child may allocate beyond its libraries.
+    `memory` is in bytes: what the child may allocate besides what its libraries and a vocabulary need.
     """
-    command = [sys.executable, "-m", "helexa.store.prepare", json.dumps(order)]
+    limited = {**order, "memory": BASE_MEMORY + memory}
+    command = [sys.executable, "-P", "-m", "helexa.store.prepare", json.dumps(limited)]
     with subprocess.Popen(
         command,
-        cwd=directory,
         env=environment(),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -36,7 +35,6 @@ def run_child(order: dict[str, object], directory: Path, memory: int) -> None:
         start_new_session=True,
     ) as child:
         try:
-            resource.prlimit(child.pid, resource.RLIMIT_DATA, (BASE_MEMORY + memory,) * 2)
             answer, _ = child.communicate(timeout=TIMEOUT_SECONDS)
         except subprocess.TimeoutExpired:
             child.kill()
@@ -60,6 +58,7 @@ def environment() -> dict[str, str]:
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
         "TRANSFORMERS_VERBOSITY": "error",
         "CUDA_VISIBLE_DEVICES": "",
+        "OMP_NUM_THREADS": "4",
     }
 
 

@@ -106,30 +106,37 @@ def back_up(root: Path, version: int) -> None:
 @contextmanager
 def locked(root: Path, name: str, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
     """Hold the lock `name` against every other thread and process; `waiting` is called if it is held."""
-    descriptor = os.open(
-        root / "locks" / f"{name}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
-    )
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+    with lock_file(root, name) as descriptor:
+        if not taken(descriptor):
             waiting()
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
+
+
+@contextmanager
+def locked_if_free(root: Path, name: str) -> Iterator[bool]:
+    """Hold the lock `name` if nobody does; yields whether it is held."""
+    with lock_file(root, name) as descriptor:
+        yield taken(descriptor)
+
+
+@contextmanager
+def lock_file(root: Path, name: str) -> Iterator[int]:
+    """A descriptor of its own, so that the lock also holds between threads; closing it unlocks."""
+    path = root / "locks" / f"{name}.lock"
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        yield descriptor
     finally:
         os.close(descriptor)
 
 
-def is_locked(root: Path, name: str) -> bool:
-    path = root / "locks" / f"{name}.lock"
-    if not path.exists():
+def taken(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
         return False
-    with path.open("rb") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
+    return True
 
 
 def write_private(path: Path, text: str) -> None:

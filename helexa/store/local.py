@@ -22,7 +22,9 @@ def fetch_directory(directory: Path, scratch: Path, commit: str | None = None) -
         raise StoreError(f"{directory} is not a directory.")
     names = sorted(path.name for path in directory.iterdir())
     if CONFIG not in names:
-        raise StoreError(f"{directory} has no {CONFIG}.")
+        ggufs = [name for name in names if name.endswith(".gguf")]
+        hint = f"; for its GGUF write gguf:{directory / ggufs[0]}" if ggufs else ""
+        raise StoreError(f"{directory} has no {CONFIG}{hint}.")
     small = {n: regular_file(directory / n, within=directory) for n in names if n in TAKEN}
     index = read_object(small[INDEX], TAKEN[INDEX]) if INDEX in small else None
     weights = weight_names(names, index, str(directory))

@@ -57,7 +57,7 @@ class Pin:
 
 def read_pin(file: Path, source: str) -> Pin | None:
     found = read_object(file).get(source) if file.exists() else None
-    return Pin(found["commit"], found["files"]) if found else None
+    return Pin(**found) if found else None
 
 
 def write_pin(file: Path, source: str, pin: Pin) -> None:
@@ -88,9 +88,10 @@ def entry(path: Path, digest: str) -> dict[str, Any]:
 
 def read_model(directory: Path) -> StoredModel | None:
     """The model in `directory`, or None if there is none."""
-    if not (directory / RECORD).is_file():
+    try:
+        record = read_object(directory / RECORD)
+    except FileNotFoundError:
         return None
-    record = read_object(directory / RECORD)
     used = directory / LAST_USE
     return StoredModel(
         name=directory.name,
@@ -139,9 +140,10 @@ def changed(directory: Path, source: str, name: str) -> StoreError:
 
 
 def read_object(file: Path) -> Mapping[str, Any]:
+    text = file.read_text()
     try:
-        value = json.loads(file.read_text())
-    except (OSError, ValueError):
+        value = json.loads(text)
+    except ValueError:
         value = None
     if not isinstance(value, dict):
         raise StoreError(f"{file}, a file of the model store's own, is damaged: remove it.")

@@ -16,7 +16,7 @@ from helexa.store.assemble import Fetched, assemble_checkpoint, assemble_gguf
 from helexa.store.failures import Unreachable, told_in_words
 from helexa.store.fetch import fetch
 from helexa.store.files import empty, flush_tree, hash_files
-from helexa.store.layout import is_locked, locked, open_layout
+from helexa.store.layout import locked, locked_if_free, open_layout
 from helexa.store.progress import Progress, silent
 from helexa.store.record import (
     LAST_USE,
@@ -150,8 +150,9 @@ class Store:
 
     def _clear_partials(self) -> None:
         for path in self._layout.partials.iterdir():
-            if not is_locked(self._layout.root, path.name):
-                shutil.rmtree(path, ignore_errors=True)
+            with locked_if_free(self._layout.root, path.name) as free:
+                if free:
+                    shutil.rmtree(path, ignore_errors=True)
 
 
 def name_of(source_or_name: str) -> str | None:
@@ -168,12 +169,14 @@ def name_of(source_or_name: str) -> str | None:
 
 @contextmanager
 def cleared_unless_resumable(partial: Path) -> Iterator[None]:
-    """Remove `partial` at the end, but keep it where the next add can go on from it."""
+    """Remove `partial` at the end, but keep a download that the next add can go on with."""
+    resumable = False
     try:
         yield
     except (Unreachable, KeyboardInterrupt):
+        resumable = (partial / "download").is_dir()
         raise
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
-    shutil.rmtree(partial, ignore_errors=True)
+    finally:
+        leftovers = [partial / "model", partial / "check"] if resumable else [partial]
+        for path in leftovers:
+            shutil.rmtree(path, ignore_errors=True)

@@ -17,9 +17,10 @@ def words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-# Read through gguf-py's `dequantize`.  Encoder-decoders (t5, umt5) are left out: they don't chat.
+# Read through gguf-py's `dequantize`.  Left out: encoder-decoders (t5, umt5), which don't chat, and
+# gpt-oss, whose experts transformers looks for under names that no file has.
 DENSE_ARCHITECTURES = words(
-    "bloom deci falcon gemma2 gemma3 gemma4 gpt-oss gpt2 llama mamba minimax-m2 mistral nemotron "
+    "bloom deci falcon gemma2 gemma3 gemma4 gpt2 llama mamba minimax-m2 mistral nemotron "
     "phi3 qwen2 qwen2moe qwen3 qwen3moe stablelm starcoder2"
 )
 # Read through transformers' own block reader, which knows fewer types.
@@ -80,6 +81,8 @@ def unsupported_tokenizer(header: GgufHeader) -> str | None:
     model = header.metadata.get("tokenizer.ggml.model")
     if not isinstance(model, str) or model not in TOKENIZERS:
         return f"transformers does not read the GGUF tokenizer {str(model)[:100]!r}"
+    if not isinstance(header.metadata.get("tokenizer.ggml.tokens"), int):
+        return "it holds no vocabulary"
     split = header.metadata.get("tokenizer.ggml.pre", "default")
     known = SPLIT_BY_TRANSFORMERS | SPLIT_LIKE_GPT2 | SPLIT_SINGLE_DIGITS
     if model == "gpt2" and (not isinstance(split, str) or split not in known):

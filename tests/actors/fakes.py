@@ -33,6 +33,7 @@ from helexa.fleet.catalogue import CatalogueModel, SamplingDefaults
 from helexa.fleet.known import Known, Size
 from helexa.fleet.limits import Limit
 from helexa.metrics import Metrics
+from helexa.text.prompt import Prompt
 from helexa.trace import Trace
 
 STOP_ID = 0
@@ -170,7 +171,7 @@ class VirtualDriver:
 class NumberReader:
     """Tokens as their numbers; a stop string ends at the number it names."""
 
-    def __init__(self, choice: int, sampling: Sampling) -> None:
+    def __init__(self, choice: int, sampling: Sampling, prompt: Prompt) -> None:
         self._choice = choice
         self._stops = sampling.stop
         self.stopped = False
@@ -208,15 +209,15 @@ class FakeLibrary:
     async def fetch(self, entry: CatalogueModel) -> None:
         await trio.lowlevel.checkpoint()
 
-    async def prompt(self, known: Known, conversation: Conversation) -> tuple[int, ...]:
+    async def prompt(self, known: Known, conversation: Conversation) -> Prompt:
         await trio.lowlevel.checkpoint()
         return known.prompt(conversation)
 
 
-def one_token_per_character(conversation: Conversation) -> tuple[int, ...]:
+def one_token_per_character(conversation: Conversation) -> Prompt:
     part = conversation.messages[-1].parts[0]
     assert isinstance(part, Text)
-    return tuple(map(ord, part.text))
+    return Prompt(tuple(map(ord, part.text)), part.text)
 
 
 class FakeDesired:
@@ -225,7 +226,7 @@ class FakeDesired:
     def __init__(self) -> None:
         self.told: list[tuple[str, str]] = []
 
-    async def loading(self, model: str) -> None:
+    async def loading(self, model: str, source: str, *, asked: bool) -> None:
         self.told.append(("loading", model))
 
     async def loaded(self, model: str) -> None:

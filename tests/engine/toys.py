@@ -67,7 +67,7 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
 def make_toy(directory: Path, architecture: str, seed: int = 0, **changes: Any) -> Path:
     """Save a toy of `architecture` into `directory` (config.json, model.safetensors)."""
     config = AutoConfig.for_model(
-        architecture, **{**SMALL, **ARCHITECTURES[architecture], **changes}
+        architecture, **{**SMALL, **ARCHITECTURES.get(architecture, {}), **changes}
     )
     torch.manual_seed(seed)
     model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)

@@ -128,6 +128,11 @@ class Served:
         self._peers.append(peer)
         return peer
 
+    async def connect_from(self, own_address: str) -> Peer:
+        stream = await trio.open_tcp_stream("127.0.0.1", self.port, local_address=own_address)
+        self._peers.append(peer := Peer(stream))
+        return peer
+
     async def close_peers(self) -> None:
         for peer in self._peers:
             await trio.aclose_forcefully(peer.stream)

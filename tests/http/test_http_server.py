@@ -47,7 +47,12 @@ async def test_100_continue_waits_until_the_route_wants_the_body(start: Start) -
     served = await start()
     peer = await served.connect()
     await peer.send(
-        request("POST /echo", "expect: 100-continue", "content-length: 2", "content-type: application/json")
+        request(
+            "POST /echo",
+            "expect: 100-continue",
+            "content-length: 2",
+            "content-type: application/json",
+        )
     )
     assert (await peer.head())[0] == 100
     await peer.send(b"{}")
@@ -92,7 +97,9 @@ async def test_a_connection_that_asks_to_be_closed_is_closed(start: Start) -> No
     assert await peer.is_closed()
 
 
-async def test_an_idle_connection_is_closed_in_the_end(virtual_time: MockClock, start: Start) -> None:
+async def test_an_idle_connection_is_closed_in_the_end(
+    virtual_time: MockClock, start: Start
+) -> None:
     peer = await (await start()).connect()
     await peer.ask("GET /hello")
     before = trio.current_time()
@@ -184,7 +191,10 @@ async def test_a_taken_address_is_told_in_one_sentence(start: Start) -> None:
     taken = (await start()).url.removeprefix("http://")
     with pytest.raises(CannotBind) as caught:
         await refused(taken)
-    assert str(caught.value) == f"The gateway cannot listen on {taken}: another program uses this address."
+    assert (
+        str(caught.value)
+        == f"The gateway cannot listen on {taken}: another program uses this address."
+    )
 
 
 @pytest.mark.parametrize(

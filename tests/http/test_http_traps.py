@@ -41,9 +41,11 @@ MALFORMED = {
     "an endless length": HEAD + b"Content-Length: " + b"9" * 400 + b"\r\n\r\n{}",
     "two lengths": HEAD + b"Content-Length: 2\r\nContent-Length: 3\r\n\r\n{}",
     "a length of two values": HEAD + b"Content-Length: 2, 3\r\n\r\n{}",
-    "a length and chunks": HEAD + b"Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
+    "a length and chunks": HEAD
+    + b"Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
     "an unknown transfer encoding": HEAD + b"Transfer-Encoding: gzip\r\n\r\n",
-    "two transfer encodings": HEAD + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n",
+    "two transfer encodings": HEAD
+    + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n",
     "chunked twice in one": HEAD + b"Transfer-Encoding: chunked, chunked\r\n\r\n",
     "a chunk size that is no number": CHUNKED + b"zz\r\n{}\r\n0\r\n\r\n",
     "a chunk longer than it says": CHUNKED + b"2\r\n{}x\r\n0\r\n\r\n",
@@ -87,7 +89,11 @@ async def test_a_malformed_request_may_end_at_any_byte(start: Start, raw: bytes)
 
 async def test_an_upgrade_to_http2_is_ignored(start: Start) -> None:
     peer = await (await start()).connect()
-    upgrade = ("upgrade: h2c", "connection: upgrade, http2-settings", "http2-settings: AAMAAABkAAQAAP__")
+    upgrade = (
+        "upgrade: h2c",
+        "connection: upgrade, http2-settings",
+        "http2-settings: AAMAAABkAAQAAP__",
+    )
     assert (await peer.ask("GET /hello", *upgrade)).status == 200
     assert (await peer.ask("GET /hello")).status == 200
 

@@ -1,0 +1,100 @@
+"""The `helexa` command: serve, check, doctor, models."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import trio
+
+from helexa import __version__, logs
+from helexa.config import command as check
+from helexa.config.places import places
+from helexa.config.read import config_warnings, read_all
+from helexa.errors import ConfigError, HelexaError
+from helexa.service import Exit, exit_code
+
+log = logs.get("helexa.main")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = parser().parse_args(argv)
+    try:
+        code: int = getattr(args, "run", store)(args)
+    except ConfigError as error:
+        check.print_mistakes(error)
+        return Exit.CONFIG
+    except HelexaError as error:
+        print(error.message, file=sys.stderr)
+        return Exit.CRASHED
+    return code
+
+
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(prog="helexa", description=__doc__)
+    top.add_argument("--version", action="version", version=f"helexa {__version__}")
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--config", type=Path, metavar="F", help="the configuration file")
+    verbs = top.add_subparsers(metavar="COMMAND", required=True)
+    made = verbs.add_parser("serve", parents=[common], help="serve in the foreground")
+    made.set_defaults(run=serve)
+    made = verbs.add_parser("check", parents=[common], help="check the configuration")
+    made.set_defaults(run=check.run)
+    made = verbs.add_parser("doctor", parents=[common], help="what each device can do, and why not")
+    made.set_defaults(run=doctor)
+    from helexa.store import command as models
+
+    models.register(verbs)
+    return top
+
+
+def serve(args: argparse.Namespace) -> int:
+    """Until it is told to stop.  Ends the process itself: a device thread may be stuck in a kernel."""
+    from helexa.serve import serve as serve_all
+
+    config, catalogue = read_all(args.config, os.environ)
+    ring = logs.configure(config.server.log_level, config.server.log_format, os.environ)
+    for warning in config_warnings(args.config, config):
+        log.warning("configuration warning", reason=warning)
+    try:
+        code = trio.run(serve_all, config, catalogue, places(config, os.environ), ring, os.environ)
+    except BaseException as error:
+        code = exit_code(error)
+        tell_end(error, code)
+    sys.stdout.flush()
+    os._exit(code)
+
+
+def tell_end(error: BaseException, code: Exit) -> None:
+    """Expected ends in a sentence; a crash with its traceback."""
+    if code is Exit.STOPPED:
+        return
+    if code is Exit.CRASHED:
+        log.exception("helexa crashed", error)
+        return
+    log.error("helexa ends", reason=reason(error), exit_code=int(code))
+
+
+def reason(error: BaseException) -> str:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return str(error)
+
+
+def doctor(args: argparse.Namespace) -> int:
+    from helexa.devices.doctor import run
+
+    config, _ = read_all(args.config, os.environ)
+    return run(args, config, places(config, os.environ))
+
+
+def store(args: argparse.Namespace) -> int:
+    from helexa.store.command import run
+
+    config, catalogue = read_all(None, os.environ)
+    return run(args, config, places(config, os.environ), catalogue)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,185 @@
+"""What `helexa-ctl` shows of what the daemon tells.  Pure functions over JSON.
+
+A field that is missing is left out, so that an older or newer daemon can be shown too.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from helexa.control.layout import bar, clock, duration, gigabytes, seconds, table
+from helexa.escape import escape
+
+Json = Any
+
+ROLES = ("gateway", "node", "metrics")
+MOST_ERRORS = 5
+
+
+def status(told: Json, *, plain: bool = False) -> str:
+    """The whole state of one process; `plain` keeps to ASCII."""
+    parts = [
+        list(heading(told)),
+        list(roles(told)),
+        devices(told.get("devices") or [], plain=plain),
+        models(told.get("models") or []),
+        list(errors(told.get("errors") or [])),
+        list(open_work(told.get("open") or {})),
+    ]
+    text = "\n\n".join("\n".join(part) for part in parts if part)
+    return text.replace("·", "-").replace("°", "") if plain else text
+
+
+def heading(told: Json) -> Iterator[str]:
+    activation = told.get("activation") or {}
+    words = [f"helexa {escape(str(told.get('version', '?')))}"]
+    if "uptime_secs" in told:
+        words.append(f"up {duration(told['uptime_secs'])}")
+    if "state" in activation:
+        words.append(escape(activation["state"]))
+    yield " · ".join(words)
+    for what in ("loading", "pending", "failed"):
+        if names := activation.get(what):
+            yield f"{what}: {escape(', '.join(map(str, names)))}"
+
+
+def roles(told: Json) -> Iterator[str]:
+    for role in ROLES:
+        if url := (told.get(role) or {}).get("url"):
+            yield f"{role:<8} {escape(url)}"
+
+
+def devices(found: list[Json], *, plain: bool) -> list[str]:
+    rows = [
+        (
+            f"{device.get('index', '?')} {device.get('name', '')}",
+            memory(device, plain=plain),
+            unit(device.get("utilization_percent"), "%"),
+            unit(device.get("temperature_c"), "°C"),
+            unit(device.get("power_w"), "W"),
+            note(device),
+        )
+        for device in found
+    ]
+    return table(("DEVICE", "MEMORY", ">LOAD", ">TEMP", ">POWER", ""), rows) if rows else []
+
+
+def memory(device: Json, *, plain: bool) -> str | None:
+    """A bar and figures; what other programs hold is named."""
+    used, total = device.get("vram_used_mb"), device.get("vram_total_mb")
+    if used is None or not total:
+        return gigabytes(total) if total else None
+    text = f"{bar(used, total, plain=plain)} {gigabytes(used)} of {gigabytes(total)}"
+    if foreign := device.get("foreign_mb"):
+        text += f" ({gigabytes(foreign)} by other programs)"
+    return text
+
+
+def unit(value: float | None, name: str) -> str | None:
+    return None if value is None else f"{value:.0f} {name}"
+
+
+def note(device: Json) -> str:
+    return "poisoned: the process restarts" if device.get("poisoned") else ""
+
+
+def models(found: list[Json]) -> list[str]:
+    rows = [
+        (
+            model.get("id"),
+            model.get("status"),
+            ",".join(map(str, model.get("devices") or [])) or None,
+            gigabytes(model["vram_used_mb"]) if model.get("vram_used_mb") else None,
+            model.get("in_flight"),
+            model.get("queue_depth"),
+            (model.get("limit") or {}).get("input"),
+            (model.get("limit") or {}).get("output"),
+            rate(model.get("tokens_per_second")),
+            model.get("error") or "",
+        )
+        for model in found
+    ]
+    counts = (">MEMORY", ">RUNNING", ">WAITING", ">INPUT", ">OUTPUT", ">TOK/S")
+    return table(("MODEL", "STATUS", "DEVICE", *counts, ""), rows) if rows else []
+
+
+def rate(value: float | None) -> str | None:
+    return f"{value:.1f}" if value else None
+
+
+def errors(found: list[Json]) -> Iterator[str]:
+    if found:
+        yield "LAST ERRORS"
+    for error in found[-MOST_ERRORS:]:
+        yield f"{clock(error.get('time', 0))}  {escape(str(error.get('message', '')))}"
+
+
+def open_work(counts: Json) -> Iterator[str]:
+    if counts:
+        yield "open: " + ", ".join(f"{count} {escape(name)}" for name, count in counts.items())
+
+
+# -- requests ----------------------------------------------------------------------------------------
+
+
+def requests(found: list[Json]) -> list[str]:
+    times = (">QUEUE", ">LOAD", ">PREFILL", ">DECODE")
+    counts = (">IN", ">CACHED", ">OUT", ">TOK/S")
+    rows = [
+        (
+            clock(record.get("time", 0)),
+            record.get("request_id"),
+            record.get("key"),
+            record.get("model"),
+            outcome(record),
+            seconds(record.get("queue_seconds")),
+            seconds(record.get("load_seconds") or None),
+            seconds(record.get("prefill_seconds")),
+            seconds(record.get("decode_seconds")),
+            record.get("prompt_tokens"),
+            record.get("cached_tokens"),
+            record.get("completion_tokens"),
+            rate(record.get("tokens_per_second")),
+        )
+        for record in found
+    ]
+    headers = ("TIME", "REQUEST", "KEY", "MODEL", "STATUS", *times, *counts)
+    return table(headers, rows) if rows else ["no requests"]
+
+
+def outcome(record: Json) -> str:
+    """`200 stop`, `503 rate_limit_exceeded`."""
+    how = record.get("code") or record.get("finish") or ""
+    return f"{record.get('status', '?')} {how}".rstrip()
+
+
+def why(record: Json) -> list[str]:
+    """One request: its figures in words, then what was decided and when."""
+    lines = [f"request {escape(str(record.get('request_id')))}"]
+    if own := record.get("client_request_id"):
+        lines.append(f"  the client's id  {escape(own)}")
+    told = {
+        "came": clock(record.get("time", 0)),
+        "from": f"{record.get('account')} / {record.get('key')}",
+        "model": record.get("model"),
+        "node": record.get("node"),
+        "dialect": f"{record.get('dialect')}{', streamed' if record.get('stream') else ''}",
+        "ended": outcome(record),
+        "took": seconds(record.get("seconds")),
+        "queue": seconds(record.get("queue_seconds")),
+        "load": seconds(record.get("load_seconds") or None),
+        "prefill": seconds(record.get("prefill_seconds")),
+        "decode": seconds(record.get("decode_seconds")),
+        "tokens": tokens(record),
+    }
+    lines += [f"  {name:<8} {escape(str(value))}" for name, value in told.items() if value]
+    lines += [f"  {at:>9.3f} s  {escape(text)}" for at, text in record.get("decisions") or ()]
+    return lines
+
+
+def tokens(record: Json) -> str | None:
+    if record.get("prompt_tokens") is None:
+        return None
+    told = f"{record['prompt_tokens']} in ({record.get('cached_tokens') or 0} cached)"
+    told += f", {record.get('completion_tokens') or 0} out"
+    speed = rate(record.get("tokens_per_second"))
+    return f"{told}, {speed} tok/s" if speed else told

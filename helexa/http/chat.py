@@ -1,0 +1,164 @@
+"""POST /v1/chat/completions: one request from its bytes to the last byte of its answer."""
+
+from collections.abc import AsyncGenerator, Callable
+from functools import partial
+
+import trio
+from attrs import frozen
+from quart import Response, request
+
+from helexa.capture import Capture
+from helexa.conversation import (
+    ChoiceFinished,
+    Conversation,
+    Event,
+    Finished,
+    Progress,
+    TextDelta,
+)
+from helexa.http.call import Call, call_of, take_body
+from helexa.http.stream import json_response, sse_response
+from helexa.recorder import Recorder
+from helexa.trace import Trace
+from helexa.wire.answer import Collector
+from helexa.wire.envelope import status_and_body
+from helexa.wire.fields import parse_json
+from helexa.wire.openai_chat import ChatRequest, StreamWriter, read_request, write_answer
+
+KEEP_ALIVE_SECONDS = 10.0
+
+# Answers a conversation; closing the generator gives back all that the request held.
+Generate = Callable[[Conversation, Trace], AsyncGenerator[Event, None]]
+
+
+@frozen
+class Chat:
+    """The route, for a gateway or a node: they differ in `generate` alone.
+
+    A refusal that is known within `stream_open_seconds` is an HTTP status; after that a stream is
+    opened and kept alive, and a later refusal is an event in it.
+    """
+
+    generate: Generate
+    recorder: Recorder
+    capture: Capture
+    stream_open_seconds: float
+
+    async def __call__(self) -> Response:
+        call = call_of(request)
+        trace = Trace(call.request_id, "chat", call.principal, call.client_request_id)
+        call.exits.callback(self.recorder.finish, trace)
+        try:
+            return await self._respond(call, trace)
+        except Exception as error:
+            trace.fail(error)
+            raise
+
+    async def _respond(self, call: Call, trace: Trace) -> Response:
+        body = await take_body(request)
+        asked = read_request(parse_json(body))
+        trace.stream = asked.stream
+        await self.capture.write(call.principal.key_id, call.request_id, "request", body)
+        events = self.generate(asked.conversation, trace)
+        call.exits.push_async_callback(events.aclose)
+        if self.capture.active(call.principal.key_id, trio.current_time()):
+            events = self._captured(events, call)
+            call.exits.push_async_callback(events.aclose)
+        if asked.stream:
+            return await self._stream(events, asked, call, trace)
+        return await self._whole(events, asked, trace)
+
+    async def _whole(
+        self, events: AsyncGenerator[Event, None], asked: ChatRequest, trace: Trace
+    ) -> Response:
+        collector = Collector()
+        async for event in events:
+            note_end(event, trace)
+            collector.add(event)
+        assert collector.answer is not None
+        written = write_answer(
+            collector.answer,
+            id=answer_id(trace),
+            model=asked.conversation.model,
+            created=int(trace.wall_time),
+        )
+        return json_response(written, headers=node_header(trace))
+
+    async def _stream(
+        self,
+        events: AsyncGenerator[Event, None],
+        asked: ChatRequest,
+        call: Call,
+        trace: Trace,
+    ) -> Response:
+        writer = StreamWriter(
+            answer_id(trace), asked.conversation.model, int(trace.wall_time), asked.include_usage
+        )
+        first = await self._first(events)
+        written = write_events(first, events, writer, trace)
+        return sse_response(
+            written, call, partial(last_words, writer, trace), headers=node_header(trace)
+        )
+
+    async def _first(self, events: AsyncGenerator[Event, None]) -> Event:
+        """The first event that opens the stream: one of the answer, or any when time is up."""
+        open_at = trio.current_time() + self.stream_open_seconds
+        while True:
+            event = await anext(events)
+            if not isinstance(event, Progress) or trio.current_time() >= open_at:
+                return event
+
+    async def _captured(
+        self, events: AsyncGenerator[Event, None], call: Call
+    ) -> AsyncGenerator[Event, None]:
+        """The same events; a complete answer is kept for `helexa-ctl capture`."""
+        texts: dict[int, str] = {}
+        async for event in events:
+            if isinstance(event, TextDelta):
+                texts[event.choice] = texts.get(event.choice, "") + event.text
+            if isinstance(event, Finished):
+                answer = [texts[choice] for choice in sorted(texts)]
+                await self.capture.write(call.principal.key_id, call.request_id, "answer", answer)
+            yield event
+
+
+async def write_events(
+    first: Event, events: AsyncGenerator[Event, None], writer: StreamWriter, trace: Trace
+) -> AsyncGenerator[bytes, None]:
+    """The answer's frames; of progress only as much as keeps the connection alive."""
+    yield writer.write(first)
+    note_end(first, trace)
+    written_at = trio.current_time()
+    async for event in events:
+        note_end(event, trace)
+        if isinstance(event, Progress) and trio.current_time() - written_at < KEEP_ALIVE_SECONDS:
+            continue
+        frame = writer.write(event)
+        if frame:
+            written_at = trio.current_time()
+            yield frame
+
+
+def last_words(writer: StreamWriter, trace: Trace, error: Exception) -> bytes:
+    """What a stream ends with when it fails after its 200."""
+    trace.fail(error)
+    _, _, envelope = status_and_body(error, trace.request_id)
+    return writer.error(envelope)
+
+
+def note_end(event: Event, trace: Trace) -> None:
+    match event:
+        case ChoiceFinished(reason=reason) if trace.finish is None:
+            trace.finish = reason
+        case Finished(usage):
+            trace.usage = usage
+            trace.end(trace.finish or "stop")
+
+
+def answer_id(trace: Trace) -> str:
+    return "chatcmpl-" + trace.request_id.removeprefix("req_")
+
+
+def node_header(trace: Trace) -> list[tuple[str, str]]:
+    """Left out when a stream opens before its request was routed."""
+    return [("x-helexa-node", trace.node)] if trace.node else []

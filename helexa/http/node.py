@@ -1,0 +1,98 @@
+"""The node's listener: this host's devices and models, wire-compatible with the reference's neurons."""
+
+import trio
+from quart import Response, request
+from quart_trio import QuartTrio
+
+from helexa.build import build_info
+from helexa.config.schema import Limits
+from helexa.errors import ModelNotFound
+from helexa.host import Host, entry_of
+from helexa.http.application import configure
+from helexa.http.call import take_body
+from helexa.http.chat import Chat
+from helexa.http.gateway import json
+from helexa.loads import Loads, LoadSpec
+from helexa.wire.fields import Fields, as_integer, parse_json
+from helexa.wire.models import write_list, write_named, write_node_entry
+from helexa.wire.openapi import description
+
+MAX_NAME = 1000  # characters
+MAX_DEVICES = 64
+
+
+def node_app(chat: Chat, host: Host, loads: Loads, limits: Limits) -> QuartTrio:
+    app = QuartTrio("helexa.node")
+    configure(app, limits)
+    app.post("/v1/chat/completions", endpoint="chat")(chat.__call__)
+
+    @app.get("/discovery")
+    async def discovery() -> Response:
+        return json(host.discovery_json())
+
+    @app.get("/health")
+    async def health() -> Response:
+        return json(await host.health_json())
+
+    @app.get("/version")
+    async def version() -> Response:
+        return json(await trio.to_thread.run_sync(build_info))
+
+    @app.get("/models")
+    async def models() -> Response:
+        status = await host.node.status()
+        return json([write_node_entry(entry_of(state)) for state in status.models])
+
+    @app.post("/models/load")
+    async def load() -> Response:
+        spec = read_spec(Fields(parse_json(await take_body(request))))
+        entry = await loads.entry_for(spec)
+        await host.node.load(entry, insist=True, devices=spec.devices).reply.wait()
+        state = (await host.node.status()).model(entry.id)
+        if state is None:
+            raise ModelNotFound(f"Model {entry.id} was unloaded as soon as it was loaded.")
+        return json(write_node_entry(entry_of(state)))
+
+    @app.post("/models/unload")
+    async def unload() -> Response:
+        fields = Fields(parse_json(await take_body(request)))
+        model = loads.id_of(fields.required_text("model_id", MAX_NAME))
+        await host.node.unload(model, if_idle=bool(fields.flag("if_idle")))
+        return json({"model_id": model, "status": "unloaded"})
+
+    @app.get("/models/<path:name>/endpoint")
+    async def endpoint(name: str) -> Response:
+        state = (await host.node.status()).model(loads.id_of(name))
+        if state is None:
+            raise ModelNotFound(f"There is no model {name[:200]!r} on this node.", param="id")
+        return json({"url": request.host_url.rstrip("/")})
+
+    @app.get("/v1/models")
+    async def listed() -> Response:
+        status = await host.node.status()
+        return json(write_list(map(entry_of, status.models)))
+
+    @app.get("/v1/models/<path:name>")
+    async def listed_one(name: str) -> Response:
+        status = await host.node.status()
+        return json(write_named(name, map(entry_of, status.models)))
+
+    @app.get("/openapi.json")
+    async def openapi() -> Response:
+        return json(description("node"))
+
+    return app
+
+
+def read_spec(fields: Fields) -> LoadSpec:
+    devices = fields.array("devices", MAX_DEVICES) or []
+    return LoadSpec(
+        model_id=fields.required_text("model_id", MAX_NAME),
+        source=fields.text("source", MAX_NAME) or "",
+        harness=fields.text("harness", MAX_NAME) or "",
+        quant=fields.text("quant", MAX_NAME) or "",
+        tensor_parallel=fields.integer("tensor_parallel", 1, MAX_DEVICES) or 1,
+        devices=tuple(
+            as_integer(index, f"devices[{i}]", 0, MAX_DEVICES) for i, index in enumerate(devices)
+        ),
+    )

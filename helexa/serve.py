@@ -1,0 +1,263 @@
+"""The process: its actors nested in the order in which they stop, the listeners first.
+
+listeners (drain) < control < node and its models < devices < records < state directory
+"""
+
+import signal
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+
+import trio
+from attrs import define, field, frozen
+
+from helexa import logs
+from helexa.capture import Capture
+from helexa.config.read import read_catalogue
+from helexa.config.schema import Config, Places
+from helexa.control.server import serve as serve_control
+from helexa.desired import at_start
+from helexa.fleet.catalogue import Catalogue
+from helexa.gateway import Gateway
+from helexa.http.chat import Chat, Generate
+from helexa.http.doors import Door
+from helexa.http.gateway import gateway_app
+from helexa.http.metrics import metrics_app
+from helexa.http.node import node_app
+from helexa.http.server import Listener
+from helexa.http.server import serve as serve_http
+from helexa.local import LocalNode, local_node
+from helexa.logs import Ring
+from helexa.metrics import Metrics
+from helexa.recorder import Recorder
+from helexa.records import Records
+from helexa.service import Exit, Notifier, keep_alive, watchdog_seconds
+from helexa.shelf import Shelf
+from helexa.state import DesiredModels, StateDir, open_state
+from helexa.verbs import Control
+
+log = logs.get("helexa.serve")
+
+STOPPING_MARGIN_SECONDS = 60.0  # beyond the drain: unloading, and the step in hand
+
+
+@define(eq=False)
+class Stopping:
+    """Whether the process is to end, and as what.  The first cause counts."""
+
+    asked: trio.Event = field(factory=trio.Event, init=False)
+    code: Exit = field(default=Exit.STOPPED, init=False)
+
+    def ask(self, why: str, code: Exit = Exit.STOPPED) -> None:
+        if not self.asked.is_set():
+            log.info("draining", why=why)
+            self.code = code
+            self.asked.set()
+
+
+@frozen(eq=False)
+class Process:
+    """What the parts of one process share."""
+
+    config: Config
+    places: Places
+    shelf: Shelf
+    metrics: Metrics
+    records: Records
+    capture: Capture
+    ring: Ring
+    notifier: Notifier
+    stopping: Stopping
+
+
+async def serve(
+    config: Config, catalogue: Catalogue, places: Places, ring: Ring, environ: Mapping[str, str]
+) -> Exit:
+    """Serve until told to stop; how the process should end.
+
+    Raises ConfigError, StateInUse, CannotBind or GaveUp, alone or in a group.
+    """
+    with open_state(places.state_dir) as state:
+        process = Process(
+            config,
+            places,
+            Shelf(catalogue, partial(read_catalogue, config)),
+            Metrics(),
+            Records.open(state.path),
+            Capture(state.path / "captures"),
+            ring,
+            Notifier.from_environ(environ),
+            Stopping(),
+        )
+        return await run(process, state, environ)
+
+
+async def run(process: Process, state: StateDir, environ: Mapping[str, str]) -> Exit:
+    started_at = trio.current_time()
+    desired = DesiredModels(state, at_start(state.read_desired(), preload_ids(process)))
+    async with trio.open_nursery() as base:
+        await base.start(process.records.run)
+        await base.start(heed_signals, process)
+        every = watchdog_seconds(environ)
+        if every is not None:
+            await base.start(keep_alive, process.notifier, every)
+        async with AsyncExitStack() as stack:
+            local = await stack.enter_async_context(node_if_enabled(process, desired))
+            urls: dict[str, str] = {}
+            control = Control(
+                process.shelf,
+                local.host if local else None,
+                local.loads if local else None,
+                process.records,
+                process.capture,
+                process.ring,
+                urls,
+                lambda: int(trio.current_time() - started_at),
+                lambda: process.stopping.ask("helexa-ctl drain"),
+            )
+            await stack.enter_async_context(
+                running(
+                    serve_control,
+                    process.places.socket,
+                    process.config.control.group,
+                    control.verbs(),
+                )
+            )
+            await listen(process, local, urls)
+            log.info("stopping")
+        desired.stopped()
+        base.cancel_scope.cancel()
+    return process.stopping.code
+
+
+def preload_ids(process: Process) -> list[str]:
+    return [process.shelf.resolve(name).id for name in process.config.models.preload]
+
+
+@asynccontextmanager
+async def node_if_enabled(
+    process: Process, desired: DesiredModels
+) -> AsyncGenerator[LocalNode | None, None]:
+    if not process.config.node.enabled:
+        yield None
+        return
+    poisoned = partial(process.stopping.ask, code=Exit.DEVICE_POISONED)
+    async with local_node(
+        process.config,
+        process.places,
+        process.shelf,
+        desired,
+        process.metrics,
+        lambda name: poisoned(f"device {name} is poisoned"),
+    ) as local:
+        yield local
+
+
+@asynccontextmanager
+async def running(actor: Callable[..., object], *args: object) -> AsyncGenerator[None, None]:
+    """Run an actor beside the block, and end it with the block."""
+    async with trio.open_nursery() as nursery:
+        await nursery.start(actor, *args)
+        yield
+        nursery.cancel_scope.cancel()
+
+
+# -- listeners -------------------------------------------------------------------------------------
+
+
+async def listen(process: Process, local: LocalNode | None, urls: dict[str, str]) -> None:
+    """Bind every listener, say that we are ready, and return when all have drained."""
+    config, stopping = process.config, process.stopping
+    async with trio.open_nursery() as nursery:
+        for listener in listeners(process, local):
+            urls[listener.name] = await nursery.start(
+                partial(
+                    serve_http,
+                    listener,
+                    config.limits,
+                    drain=stopping.asked,
+                    drain_seconds=config.server.drain_seconds,
+                )
+            )
+            log.info("listening", role=listener.name, url=urls[listener.name])
+        process.notifier.ready(" ".join(urls.values()))
+        await stopping.asked.wait()
+        process.notifier.stopping(config.server.drain_seconds + STOPPING_MARGIN_SECONDS)
+
+
+def listeners(process: Process, local: LocalNode | None) -> list[Listener]:
+    config = process.config
+    node = local.host.node if local else None
+    found = []
+    if local is not None:
+        app = node_app(chat(process, answer_here(local)), local.host, local.loads, config.limits)
+        found.append(Listener(app, config.node.listen, "node", node_door(config)))
+    if config.gateway.enabled:
+        gateway = Gateway(config, process.shelf, node, process.metrics)
+        app = gateway_app(chat(process, gateway.generate), process.shelf, node, config.limits)
+        found.append(Listener(app, config.gateway.listen, "gateway", gateway_door(config)))
+    app = metrics_app(process.metrics, node, config.limits)
+    return [Listener(app, config.metrics.listen, "metrics", metrics_door(config)), *found]
+
+
+def chat(process: Process, generate: Generate) -> Chat:
+    recorder = Recorder(process.metrics, process.records)
+    return Chat(generate, recorder, process.capture, process.config.admission.stream_open_seconds)
+
+
+def answer_here(local: LocalNode) -> Generate:
+    node, loads = local.host.node, local.loads
+    return lambda conversation, trace: node.answer(
+        loads.id_of(conversation.model), conversation, trace
+    )
+
+
+def gateway_door(config: Config) -> Door:
+    settings = config.gateway
+    return Door(
+        allowed_hosts=settings.allowed_hosts,
+        allowed_origins=settings.allowed_origins,
+        cors_origins=settings.cors_origins,
+    )
+
+
+def node_door(config: Config) -> Door:
+    settings = config.node
+    return Door(
+        allowed_hosts=settings.allowed_hosts,
+        allowed_origins=settings.allowed_origins,
+        token=settings.token,
+        public_paths=("/health",),
+        believe_principals=True,
+        trusted_peers=settings.trusted_peers,
+    )
+
+
+def metrics_door(config: Config) -> Door:
+    settings = config.metrics
+    return Door(
+        allowed_hosts=settings.allowed_hosts,
+        allowed_origins=settings.allowed_origins,
+        token=settings.token,
+    )
+
+
+# -- signals ---------------------------------------------------------------------------------------
+
+
+async def heed_signals(
+    process: Process, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+) -> None:
+    """SIGHUP reads the catalogue again; SIGTERM and SIGINT drain, a second one stops at once."""
+    wanted = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+    with trio.open_signal_receiver(*wanted) as signals:
+        task_status.started()
+        async for number in signals:
+            if number == signal.SIGHUP:
+                process.notifier.reloading()
+                await process.shelf.reload()
+                process.notifier.ready()
+            elif process.stopping.asked.is_set():
+                raise KeyboardInterrupt
+            else:
+                process.stopping.ask(signal.Signals(number).name)

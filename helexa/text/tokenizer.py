@@ -1,0 +1,77 @@
+"""The tokeniser of one model: text to ids, and what each id stands for."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import orjson
+from attrs import frozen
+
+from helexa.errors import StoreError
+from helexa.escape import escape
+from helexa.text.decoder import Decoder, read_decoder
+
+if TYPE_CHECKING:
+    import tokenizers
+
+MAX_FILE_BYTES = 256 * 1024 * 1024
+
+
+@frozen(eq=False)
+class Tokenizer:
+    """Immutable: any number of threads may use it at once.
+
+    `special_ids` are the tokens that steer the model and are no part of any text.
+    """
+
+    decoder: Decoder
+    special_ids: frozenset[int]
+    _tokens: "tokenizers.Tokenizer"
+
+    @classmethod
+    def load(cls, path: Path) -> "Tokenizer":
+        """Read a tokenizer.json.  StoreError, in one sentence, for whatever is wrong with it."""
+        try:
+            if path.stat().st_size > MAX_FILE_BYTES:
+                raise StoreError(f"{path.name} has more than {MAX_FILE_BYTES >> 20} MiB.")
+            return cls.parse(path.read_bytes())
+        except OSError as error:
+            raise StoreError(f"The tokenizer {path} cannot be read: {error.strerror}.") from None
+
+    @classmethod
+    def parse(cls, data: bytes) -> "Tokenizer":
+        import tokenizers  # a gateway alone does not have it
+
+        try:
+            tokens = tokenizers.Tokenizer.from_str(data.decode())
+            decoder = read_decoder(orjson.loads(data).get("decoder"))
+        except StoreError:
+            raise
+        except BaseException as error:
+            if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+                raise  # what the library panics over is the file's fault too; all else is not ours
+            raise StoreError(
+                f"The tokenizer.json is malformed: {escape(str(error))[:200]}"
+            ) from None
+        tokens.no_truncation()  # a prompt is refused when it is too long, never cut
+        tokens.no_padding()
+        added = tokens.get_added_tokens_decoder()
+        special = frozenset(id for id, token in added.items() if token.special)
+        return cls(decoder, special, tokens)
+
+    def encode(self, text: str, *, add_special_tokens: bool = False) -> tuple[int, ...]:
+        """The ids of `text`; special tokens written in it are those tokens, as in a rendered template.
+
+        `add_special_tokens` puts before and after what the model expects around a bare text.
+        """
+        # Of the library's ways only a batch lets other Python threads run: a long prompt takes seconds.
+        batch = self._tokens.encode_batch_fast([text], add_special_tokens=add_special_tokens)
+        return tuple(batch[0].ids)
+
+    def token_id(self, token: str) -> int | None:
+        found: int | None = self._tokens.token_to_id(token)
+        return found
+
+    def token_bytes(self, id: int) -> bytes:
+        """What a token stands for; part of a character, perhaps.  Nothing for an id beyond the vocabulary."""
+        token = self._tokens.id_to_token(id)
+        return b"" if token is None else self.decoder.bytes_of(token)

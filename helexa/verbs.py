@@ -1,0 +1,170 @@
+"""What `helexa-ctl` may ask of this process beyond logs and records: status, models, load, drain."""
+
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import aclosing
+from typing import Any
+
+import trio
+from attrs import frozen
+
+from helexa import __version__
+from helexa.actors.device import DeviceStatus
+from helexa.actors.node import ModelState, Node
+from helexa.capture import Capture
+from helexa.control.protocol import Args, Json
+from helexa.control.server import Verb
+from helexa.control.verbs import capture_verb, logs_verb, requests_verb, why_verb
+from helexa.devices.shapes import discovery_device, status_device
+from helexa.errors import InvalidRequest, ServiceUnavailable
+from helexa.host import Host, activation_json, described, entry_of
+from helexa.loads import Loads, LoadSpec
+from helexa.logs import Ring
+from helexa.records import Records
+from helexa.shelf import Shelf
+from helexa.wire.models import write_node_entry
+
+ERROR_LEVELS = ("error", "critical")
+NUM_ERRORS = 5
+TICK_SECONDS = 0.5
+
+
+@frozen(eq=False)
+class Control:
+    """What the verbs look at and act on.  `urls` maps a role to its real address."""
+
+    shelf: Shelf
+    host: Host | None
+    loads: Loads | None
+    records: Records
+    capture: Capture
+    ring: Ring
+    urls: Mapping[str, str]
+    uptime_seconds: Callable[[], int]
+    drain: Callable[[], None]
+
+    def verbs(self) -> dict[str, Verb]:
+        verbs = [
+            Verb("status", changes=False, handle=self.status),
+            Verb("models", changes=False, handle=self.models),
+            Verb("load", changes=True, handle=self.load),
+            Verb("unload", changes=True, handle=self.unload),
+            Verb("reload", changes=True, handle=self.reload),
+            Verb("drain", changes=True, handle=self.drain_all),
+            logs_verb(self.ring),
+            requests_verb(self.records),
+            why_verb(self.records),
+            capture_verb(self.capture),
+        ]
+        return {verb.name: verb for verb in verbs}
+
+    async def status(self, args: Args) -> AsyncGenerator[Json, None]:
+        told: dict[str, Any] = {
+            "version": __version__,
+            "uptime_secs": self.uptime_seconds(),
+            **{role: {"url": url} for role, url in self.urls.items()},
+            "devices": [],
+            "models": [],
+            "open": {"sequences": 0, "slots": 0, "reservations": 0},
+            "errors": self._last_errors(),
+        }
+        if self.host is not None:
+            told |= await self._of_node(self.host)
+        yield told
+
+    async def _of_node(self, host: Host) -> dict[str, Any]:
+        status = await host.node.status()
+        return {
+            **{
+                name: value
+                for name, value in host.discovery_json().items()
+                if name not in ("devices", "max_prompt_tokens")
+            },
+            "activation": activation_json(status),
+            "devices": [device_json(device) for device in status.devices],
+            "models": [model_json(model) for model in status.models],
+            "open": {
+                "sequences": sum(device.num_sequences for device in status.devices),
+                "slots": sum(model.in_flight for model in status.models),
+                "reservations": 0,
+            },
+        }
+
+    def _last_errors(self) -> list[dict[str, Any]]:
+        lines, _, _ = self.ring.since(0)
+        errors = [line for line in lines if line["level"] in ERROR_LEVELS]
+        return [
+            {"time": line["time"], "message": " ".join([line["event"], *reason(line)])}
+            for line in errors[-NUM_ERRORS:]
+        ]
+
+    async def models(self, args: Args) -> AsyncGenerator[Json, None]:
+        """What the node has, then what the catalogue could bring."""
+        states = () if self.host is None else (await self.host.node.status()).models
+        for state in states:
+            yield model_json(state)
+        shown = {state.entry.id for state in states}
+        for entry in self.shelf.catalogue.models:
+            if entry.id not in shown:
+                yield write_node_entry(described(entry, None, "unloaded", None))
+
+    async def load(self, args: Args) -> AsyncGenerator[Json, None]:
+        node, loads = self._needed()
+        entry = await loads.entry_for(LoadSpec(args.text("model")))
+        request = node.load(entry, insist=True)
+        ticks = request.reply.ticks(TICK_SECONDS, float("inf"))
+        async with aclosing(ticks):
+            async for _ in ticks:
+                state = (await node.status()).model(entry.id)
+                done, total = (state.done_bytes, state.total_bytes) if state else (0, 0)
+                yield {"phase": "loading", "done": done, "total": total}
+        await request.reply.wait()
+        yield {"message": f"{entry.id} is loaded"}
+
+    async def unload(self, args: Args) -> AsyncGenerator[Json, None]:
+        node, loads = self._needed()
+        model = loads.id_of(args.text("model"))
+        await node.unload(model)
+        yield {"message": f"{model} is unloaded"}
+
+    async def reload(self, args: Args) -> AsyncGenerator[Json, None]:
+        mistakes = await self.shelf.reload()
+        if mistakes:
+            raise InvalidRequest("the old catalogue is kept: " + "; ".join(mistakes))
+        yield {"message": f"the catalogue has {len(self.shelf.catalogue.models)} models"}
+
+    async def drain_all(self, args: Args) -> AsyncGenerator[Json, None]:
+        self.drain()
+        yield {"message": "no more requests are taken; helexa stops when those in hand are done"}
+        await trio.sleep_forever()
+
+    def _needed(self) -> tuple[Node, Loads]:
+        if self.host is None or self.loads is None:
+            raise ServiceUnavailable("this helexa is a gateway alone; ask the node that is meant")
+        return self.host.node, self.loads
+
+
+def reason(line: Mapping[str, Any]) -> list[str]:
+    """What makes an error line tell: which model or actor, and why."""
+    return [str(line[name]) for name in ("model", "actor", "reason") if line.get(name)]
+
+
+def device_json(device: DeviceStatus) -> dict[str, Any]:
+    shown = (
+        status_device(device.info, device.readings)
+        if device.readings is not None
+        else discovery_device(device.info)
+    )
+    return {**shown, "poisoned": device.poisoned, "sequences": device.num_sequences}
+
+
+def model_json(state: ModelState) -> dict[str, Any]:
+    return {
+        **write_node_entry(entry_of(state)),
+        "in_flight": state.in_flight,
+        "queue_depth": state.queue_depth,
+        "tokens_per_second": round(state.tokens_per_second, 2),
+        "kv_tokens": state.kv_tokens,
+        "done_bytes": state.done_bytes,
+        "total_bytes": state.total_bytes,
+        "error": state.error,
+    }

@@ -1,0 +1,130 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from helexa.config.read import read_catalogue
+from helexa.config.schema import Config, Models
+from helexa.errors import ConfigError
+from helexa.fleet.catalogue import Catalogue, CatalogueModel, Cost, SamplingDefaults
+
+ReadCatalogue = Callable[[str], Catalogue]
+
+
+@pytest.fixture
+def read_models(tmp_path: Path) -> ReadCatalogue:
+    def read_models(text: str) -> Catalogue:
+        file = tmp_path / "models.toml"
+        file.write_text(text)
+        return read_catalogue(Config(models=Models(catalogue=str(file))))
+
+    return read_models
+
+
+def mistakes_in(read_models: ReadCatalogue, text: str) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        read_models(text)
+    return [mistake.rpartition("models.toml")[2] for mistake in caught.value.mistakes]
+
+
+def test_entries_are_read_with_what_they_state(read_models: ReadCatalogue) -> None:
+    catalogue = read_models(
+        """
+        [[models]]
+        id = "Qwen/Qwen3-8B"
+        source = "hf:Qwen/Qwen3-8B@main"
+        aliases = ["small", "q"]
+        vram_mb = 17000
+        cost = { input = 1, output = 2.5 }
+        [models.sampling]
+        temperature = 0
+        [[models]]
+        id = "other"
+        """
+    )
+    qwen, other = catalogue.models
+    assert qwen == CatalogueModel(
+        id="Qwen/Qwen3-8B",
+        source="hf:Qwen/Qwen3-8B@main",
+        aliases=("small", "q"),
+        vram_mb=17000,
+        cost=Cost(1.0, 2.5),
+        sampling=SamplingDefaults(temperature=0.0),
+    )
+    assert other == CatalogueModel(id="other")
+    assert catalogue.resolve("q") == qwen
+
+
+def test_a_catalogue_that_is_named_must_be_there() -> None:
+    config = Config(models=Models(catalogue="/nonexistent/models.toml"))
+    with pytest.raises(ConfigError, match=r"/nonexistent/models\.toml: cannot be read"):
+        read_catalogue(config)
+
+
+def test_the_usual_place_is_read_when_none_is_named(tmp_path: Path) -> None:
+    usual = tmp_path / "models.toml"
+    assert read_catalogue(Config(), usual) == Catalogue()
+    usual.write_text('[[models]]\nid = "mine"\n')
+    assert [model.id for model in read_catalogue(Config(), usual).models] == ["mine"]
+
+
+def test_a_catalogue_without_entries_serves_nothing_and_not_the_demo(
+    read_models: ReadCatalogue,
+) -> None:
+    assert read_models("") == Catalogue(())
+
+
+def test_all_mistakes_are_told_at_once(read_models: ReadCatalogue) -> None:
+    found = mistakes_in(
+        read_models,
+        """\
+[[models]]
+id = "a"
+source = "https://example.com/a"
+[models.cost]
+input = -1
+[[models]]
+id = "b"
+aliases = ["a", "b", "c", "../d"]
+[[models]]
+id = "a"
+harness = "vllm"
+sampling = { temperature = 3, top_k = "x" }
+[[models]]
+aliases = ["c"]
+vram = 5
+""",
+    )
+    assert [line.partition("\n")[0] for line in found] == [
+        ":3: models[0].source: expected a source: hf:org/name[@revision], path:/dir, "
+        'gguf:/file.gguf or pypi:package==version/file, got "https://example.com/a"',
+        ":5: models[0].cost.input: expected 0 or a number above it, got -1.0",
+        ':8: models[1].aliases: expected a model id such as "qwen3-8b" or "Qwen/Qwen3-8B", got "../d"',
+        ':8: models[1].aliases[0]: is a name of models[0] already, got "a"',
+        ':8: models[1].aliases[1]: is the model\'s own id, got "b"',
+        ':10: models[2].id: is the id of models[0] too, got "a"',
+        ':11: models[2].harness: expected one of "torch", "candle", got "vllm"',
+        ":12: models[2].sampling.temperature: expected a number from 0 to 2, got 3.0",
+        ':12: models[2].sampling.top_k: expected a whole number, got "x"',
+        ":13: models[3].id: is missing",
+        ':14: models[3].aliases[0]: is a name of models[1] already, got "c"',
+        ':15: models[3].vram: is unknown; did you mean "vram_mb"?',
+    ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["models = 5", 'models = ["a"]', "[[models]]\nid = 5\naliases = 7", "model = []", "[models]\n"],
+)
+def test_a_catalogue_of_another_shape_is_refused_in_words(
+    read_models: ReadCatalogue, text: str
+) -> None:
+    assert mistakes_in(read_models, text)
+
+
+@pytest.mark.parametrize("id", ["", "a b", "../a", "a//b", "/a", "a/", "é", "a\x1b", "x" * 201])
+def test_an_id_that_could_hurt_a_path_or_a_page_is_refused(
+    read_models: ReadCatalogue, id: str
+) -> None:
+    escaped = "".join(f"\\u{ord(character):04x}" for character in id)
+    assert "models[0].id: expected" in mistakes_in(read_models, f'[[models]]\nid = "{escaped}"')[0]

@@ -1,0 +1,318 @@
+"""Loading: the very weights that `from_pretrained` gives, or one sentence that says why not."""
+
+import gc
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gguf
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from toys import ARCHITECTURES, load_order, make_toy, reference
+from transformers import PreTrainedModel
+
+from helexa.engine import loader
+from helexa.engine.checkpoint import open_checkpoint, shards
+from helexa.engine.loader import DTYPES, LoadedModel, by_parameter, load
+from helexa.engine.orders import LoadProgress
+from helexa.engine.skeleton import build_skeleton, read_config
+from helexa.errors import StoreError
+
+Toy = Callable[..., Path]
+
+
+@pytest.fixture(autouse=True)
+def _small_slices(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loader, "SLICE_BYTES", 20_000)
+
+
+@pytest.fixture
+def broken(toy: Toy, tmp_path: Path) -> Path:
+    """A copy of a toy, for the test to break."""
+    return shutil.copytree(toy("llama"), tmp_path / "copy")
+
+
+def read(path: Path, **changes: Any) -> tuple[LoadedModel, list[LoadProgress]]:
+    slices = load(load_order(path, **changes))
+    progress = []
+    while True:
+        try:
+            progress.append(next(slices))
+        except StopIteration as end:
+            return end.value, progress
+
+
+def tensors_of(model: PreTrainedModel) -> dict[str, torch.Tensor]:
+    """Parameters and buffers, also those that no checkpoint holds."""
+    return {**dict(model.named_parameters(remove_duplicate=False)), **dict(model.named_buffers())}
+
+
+# -- the same as transformers ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("dtype", ["fp32", "bf16", "fp16"])
+def test_every_tensor_is_the_one_that_from_pretrained_gives(
+    architecture: str, dtype: str, toy: Toy
+) -> None:
+    path = toy(architecture)
+    ours, progress = read(path, dtype=dtype)
+    theirs = tensors_of(reference(path, DTYPES[dtype]))
+    mine = tensors_of(ours.model)
+    assert mine.keys() == theirs.keys()
+    for name, tensor in mine.items():
+        assert tensor.dtype == theirs[name].dtype, name
+        assert tensor.device.type == "cpu", name
+        assert torch.equal(tensor, theirs[name]), name
+    assert ours.model.config.dtype == DTYPES[dtype]
+    assert ours.model.config._attn_implementation in ("sdpa", "eager")
+    assert not ours.model.training
+    assert not any(p.requires_grad for p in ours.model.parameters())
+    assert len(progress) > 5
+    assert progress[0].done_bytes == 0
+    assert progress[-1].done_bytes == progress[-1].total_bytes > 0
+    assert progress == sorted(progress, key=lambda p: p.done_bytes)
+
+
+def test_tied_weights_are_one_tensor_and_counted_once(toy: Toy) -> None:
+    ours, progress = read(toy("llama"))
+    assert ours.model.lm_head.weight is ours.model.model.embed_tokens.weight
+    frequencies = sum(buffer.nbytes for buffer in ours.model.buffers())
+    assert ours.weights_bytes == progress[-1].total_bytes + frequencies
+
+
+def test_a_single_file_loads_like_shards(toy: Toy, tmp_path: Path) -> None:
+    sharded = toy("qwen3")
+    tensors: dict[str, torch.Tensor] = {}
+    for file in sharded.glob("*.safetensors"):
+        tensors |= load_file(file)
+    save_file(tensors, tmp_path / "model.safetensors")
+    shutil.copy(sharded / "config.json", tmp_path)
+    assert len(list(sharded.glob("*.safetensors"))) > 1
+    single, _ = read(tmp_path)
+    for name, tensor in tensors_of(single.model).items():
+        assert torch.equal(tensor, tensors_of(reference(sharded))[name])
+
+
+def test_a_load_leaves_torchs_default_dtype_alone(
+    toy: Toy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(dtype: torch.dtype) -> None:
+        raise AssertionError(f"default dtype set to {dtype}")
+
+    monkeypatch.setattr(torch, "set_default_dtype", refuse)
+    for architecture in ARCHITECTURES:
+        read(toy(architecture), dtype="bf16")
+
+
+def test_the_experts_of_a_layer_are_read_together(toy: Toy) -> None:
+    path = toy("mixtral")
+    model = build_skeleton(read_config(path), torch.float32)
+    mapping = loader.get_model_conversion_mapping(model)
+    with open_checkpoint(path) as checkpoint:
+        groups = list(by_parameter(checkpoint, model, mapping))
+    experts = [group for group in groups if any(".experts." in name for name in group)]
+    assert sorted(map(len, experts)) == [4] * 4 + [8] * 4  # down; gate and up
+    assert all(len(group) == 1 for group in groups if group not in experts)
+
+
+# -- GGUF and quantised ----------------------------------------------------------------------------
+
+
+def test_a_directory_with_a_gguf_alone_is_dequantised(toy: Toy, tmp_path: Path) -> None:
+    path = toy("llama", hidden_size=64, head_dim=16, tie_word_embeddings=False)
+    write_gguf(path, tmp_path / "toy.gguf")
+    shutil.copy(path / "config.json", tmp_path)
+    ours, progress = read(tmp_path)
+    assert [p.done_bytes for p in progress] == [0, progress[-1].total_bytes]
+    mine, theirs = tensors_of(ours.model), tensors_of(reference(path))
+    assert mine.keys() == theirs.keys()
+    for name, tensor in mine.items():
+        assert tensor.dtype == torch.float32
+        assert torch.allclose(tensor, theirs[name], atol=0.01, rtol=0.02), name
+
+
+def write_gguf(source: Path, target: Path) -> None:
+    """The toy llama at `source` as a Q8_0 GGUF file."""
+    config = json.loads((source / "config.json").read_text())
+    heads, kv_heads = config["num_attention_heads"], config["num_key_value_heads"]
+    writer = gguf.GGUFWriter(target, "llama")
+    writer.add_block_count(config["num_hidden_layers"])
+    writer.add_context_length(config["max_position_embeddings"])
+    writer.add_embedding_length(config["hidden_size"])
+    writer.add_feed_forward_length(config["intermediate_size"])
+    writer.add_head_count(heads)
+    writer.add_head_count_kv(kv_heads)
+    writer.add_key_length(config["head_dim"])
+    writer.add_value_length(config["head_dim"])
+    writer.add_rope_freq_base(config["rope_parameters"]["rope_theta"])
+    writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
+    writer.add_vocab_size(config["vocab_size"])
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, config["num_hidden_layers"])
+    for file in source.glob("*.safetensors"):
+        for name, tensor in load_file(file).items():
+            if (
+                "q_proj" in name or "k_proj" in name
+            ):  # llama.cpp pairs rotary dimensions its own way
+                count = heads if "q_proj" in name else kv_heads
+                halves = tensor.view(count, 2, -1, tensor.shape[-1])
+                tensor = halves.transpose(1, 2).reshape(tensor.shape)
+            values = tensor.numpy().astype(np.float32)
+            kind = gguf.GGMLQuantizationType.Q8_0
+            packed = gguf.quantize(values, kind) if tensor.dim() == 2 else values
+            raw = kind if tensor.dim() == 2 else None
+            writer.add_tensor(names.get_name(name, (".weight",)), packed, raw_dtype=raw)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def test_a_quantisation_that_is_not_installed_is_refused_in_words(broken: Path) -> None:
+    edit(broken, quantization_config={"quant_method": "awq", "bits": 4})
+    with pytest.raises(StoreError, match="cannot be loaded"):
+        read(broken)
+
+
+# -- what is refused -------------------------------------------------------------------------------
+
+
+def edit(path: Path, **changes: Any) -> None:
+    config = json.loads((path / "config.json").read_text())
+    (path / "config.json").write_text(json.dumps({**config, **changes}))
+
+
+def without(path: Path, name: str) -> None:
+    """Take one tensor out of a toy's files."""
+    for file in path.glob("*.safetensors"):
+        tensors = load_file(file)
+        if name in tensors:
+            del tensors[name]
+            save_file(tensors, file)
+
+
+def test_a_missing_weight_is_never_made_up(broken: Path) -> None:
+    without(broken, "model.layers.2.mlp.up_proj.weight")
+    with pytest.raises(StoreError, match=r"lacks weights: model\.layers\.2\.mlp\.up_proj\.weight"):
+        read(broken)
+
+
+def test_an_embedding_that_its_head_was_tied_to_is_missed(broken: Path) -> None:
+    without(broken, "model.embed_tokens.weight")
+    with pytest.raises(StoreError, match="lacks weights"):
+        read(broken)
+
+
+def test_a_weight_that_the_architecture_has_not_is_refused(broken: Path) -> None:
+    edit(broken, num_hidden_layers=3)
+    with pytest.raises(StoreError, match=r"holds unknown weights: model\.layers\.3\."):
+        read(broken)
+
+
+def test_a_weight_of_another_shape_is_refused(broken: Path) -> None:
+    edit(broken, intermediate_size=80)
+    with pytest.raises(StoreError, match=r"do not fit its config\.json: .* is \[\d+, \d+\], not"):
+        read(broken)
+
+
+def test_experts_that_do_not_fit_together_are_refused(toy: Toy, tmp_path: Path) -> None:
+    path = shutil.copytree(toy("mixtral"), tmp_path / "copy")
+    for file in path.glob("*.safetensors"):
+        tensors = load_file(file)
+        for name in tensors:
+            if name.endswith("experts.1.w1.weight"):
+                tensors[name] = tensors[name][:5].clone()
+        save_file(tensors, file)
+    with pytest.raises(StoreError, match=r"do not fit its config\.json"):
+        read(path)
+
+
+def test_a_missing_shard_is_named(broken: Path) -> None:
+    victim = sorted(broken.glob("*.safetensors"))[1]
+    victim.unlink()
+    with pytest.raises(StoreError, match=victim.name):
+        read(broken)
+
+
+def test_a_shard_that_was_cut_short_is_named(broken: Path) -> None:
+    victim = sorted(broken.glob("*.safetensors"))[1]
+    victim.write_bytes(victim.read_bytes()[:-100])
+    with pytest.raises(StoreError, match=victim.name):
+        read(broken)
+
+
+def test_a_directory_without_weights_is_refused(broken: Path) -> None:
+    for file in broken.glob("*.safetensors*"):
+        file.unlink()
+    with pytest.raises(StoreError, match="holds no weights"):
+        read(broken)
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"weight_map": 3}', "\xff"])
+def test_a_damaged_index_is_refused(content: str, tmp_path: Path) -> None:
+    (tmp_path / "index.json").write_bytes(content.encode("latin-1"))
+    with pytest.raises(StoreError, match="is damaged"):
+        shards(tmp_path / "index.json")
+
+
+@pytest.mark.parametrize("name", ["../model.safetensors", "/etc/passwd", "a/b", 7])
+def test_an_index_that_points_elsewhere_is_refused(name: Any, tmp_path: Path) -> None:
+    (tmp_path / "index.json").write_text(json.dumps({"weight_map": {"w": name}}))
+    with pytest.raises(StoreError, match="outside of its directory"):
+        shards(tmp_path / "index.json")
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"model_type": "skynet"}'])
+def test_a_config_that_cannot_be_used_is_refused(content: str, broken: Path) -> None:
+    (broken / "config.json").write_text(content)
+    with pytest.raises(StoreError, match=r"config\.json"):
+        read(broken)
+
+
+def test_an_architecture_without_a_text_decoder_is_refused(broken: Path) -> None:
+    edit(broken, model_type="vit", architectures=["ViTModel"])
+    with pytest.raises(StoreError, match="architecture cannot be built"):
+        read(broken)
+
+
+def test_an_architecture_without_a_cache_is_refused(tmp_path: Path) -> None:
+    make_toy(tmp_path, "mamba", state_size=4)
+    with pytest.raises(StoreError, match="of type mamba cannot be served"):
+        read(tmp_path)
+
+
+def test_a_repository_cannot_bring_code_or_choose_a_kernel(broken: Path) -> None:
+    mark = broken / "ran"
+    (broken / "evil.py").write_text(f"open({str(mark)!r}, 'w').close()\n")
+    edit(
+        broken,
+        auto_map={"AutoConfig": "evil.Config", "AutoModelForCausalLM": "evil.Model"},
+        attn_implementation="kernels-community/flash-attn",
+        experts_implementation="kernels-community/moe",
+    )
+    ours, _ = read(broken)
+    assert ours.model.config._attn_implementation == "sdpa"
+    assert not mark.exists()
+
+
+# -- cancelling ------------------------------------------------------------------------------------
+
+
+def test_a_load_that_is_given_up_leaves_nothing_behind(toy: Toy) -> None:
+    gc.collect()
+    before = num_models()
+    slices = load(load_order(toy("mixtral")))
+    for _ in range(6):
+        next(slices)
+    assert num_models() > before
+    slices.close()
+    gc.collect()
+    assert num_models() == before
+
+
+def num_models() -> int:
+    return sum(issubclass(type(thing), PreTrainedModel) for thing in gc.get_objects())
