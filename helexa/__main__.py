@@ -4,6 +4,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import trio
@@ -38,6 +39,7 @@ def parser() -> argparse.ArgumentParser:
     common.add_argument("--config", type=Path, metavar="F", help="the configuration file")
     verbs = top.add_subparsers(metavar="COMMAND", required=True)
     made = verbs.add_parser("serve", parents=[common], help="serve in the foreground")
+    made.add_argument("--greet", action="store_true", help="print a command to try once ready")
     made.set_defaults(run=serve)
     made = verbs.add_parser("check", parents=[common], help="check the configuration")
     made.set_defaults(run=check.run)
@@ -58,7 +60,14 @@ def serve(args: argparse.Namespace) -> int:
     for warning in config_warnings(args.config, config):
         log.warning("configuration warning", reason=warning)
     try:
-        code = trio.run(serve_all, config, catalogue, places(config, os.environ), ring, os.environ)
+        code = trio.run(
+            partial(serve_all, greet=args.greet),
+            config,
+            catalogue,
+            places(config, os.environ),
+            ring,
+            os.environ,
+        )
     except BaseException as error:
         code = exit_code(error)
         tell_end(error, code)

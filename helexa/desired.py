@@ -76,8 +76,8 @@ class Desired:
         return Desired(tuple(model for model in self.models if model.id != id))
 
     def stopped(self) -> "Desired":
-        """The process ends by its own will: the loads in hand did not end it."""
-        return Desired(tuple(evolve(model, is_loading=False) for model in self.models))
+        """The process ends by its own will: the loads in hand did not end it, and are still wanted."""
+        return Desired(tuple(evolve(one, wanted=True, is_loading=False) for one in self.models))
 
     def started(self) -> "Desired":
         """A new process found this: what was loading has ended the one before."""

@@ -4,7 +4,7 @@ listeners (drain) < control < node and its models < devices < records < state di
 """
 
 import signal
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 
@@ -38,6 +38,7 @@ from helexa.verbs import Control
 
 log = logs.get("helexa.serve")
 
+GREETING_SECONDS = 0.2
 STOPPING_MARGIN_SECONDS = 60.0  # beyond the drain: unloading, and the step in hand
 
 
@@ -71,10 +72,17 @@ class Process:
 
 
 async def serve(
-    config: Config, catalogue: Catalogue, places: Places, ring: Ring, environ: Mapping[str, str]
+    config: Config,
+    catalogue: Catalogue,
+    places: Places,
+    ring: Ring,
+    environ: Mapping[str, str],
+    *,
+    greet: bool = False,
 ) -> Exit:
     """Serve until told to stop; how the process should end.
 
+    With `greet` a command to try is printed once everything is up.
     Raises ConfigError, StateInUse, CannotBind or GaveUp, alone or in a group.
     """
     with open_state(places.state_dir) as state:
@@ -89,10 +97,12 @@ async def serve(
             Notifier.from_environ(environ),
             Stopping(),
         )
-        return await run(process, state, environ)
+        return await run(process, state, environ, greet=greet)
 
 
-async def run(process: Process, state: StateDir, environ: Mapping[str, str]) -> Exit:
+async def run(
+    process: Process, state: StateDir, environ: Mapping[str, str], *, greet: bool
+) -> Exit:
     started_at = trio.current_time()
     desired = DesiredModels(state, at_start(state.read_desired(), preload_ids(process)))
     async with trio.open_nursery() as base:
@@ -123,6 +133,8 @@ async def run(process: Process, state: StateDir, environ: Mapping[str, str]) -> 
                     control.verbs(),
                 )
             )
+            if greet and process.config.gateway.enabled:
+                base.start_soon(print_greeting, process, local, urls)
             await listen(process, local, urls)
             log.info("stopping")
         desired.stopped()
@@ -154,7 +166,7 @@ async def node_if_enabled(
 
 
 @asynccontextmanager
-async def running(actor: Callable[..., object], *args: object) -> AsyncGenerator[None, None]:
+async def running(actor: Callable[..., Awaitable[object]], *args: object) -> AsyncGenerator[None, None]:
     """Run an actor beside the block, and end it with the block."""
     async with trio.open_nursery() as nursery:
         await nursery.start(actor, *args)
@@ -189,15 +201,40 @@ def listeners(process: Process, local: LocalNode | None) -> list[Listener]:
     config = process.config
     node = local.host.node if local else None
     found = []
-    if local is not None:
-        app = node_app(chat(process, answer_here(local)), local.host, local.loads, config.limits)
-        found.append(Listener(app, config.node.listen, "node", node_door(config)))
     if config.gateway.enabled:
         gateway = Gateway(config, process.shelf, node, process.metrics)
         app = gateway_app(chat(process, gateway.generate), process.shelf, node, config.limits)
         found.append(Listener(app, config.gateway.listen, "gateway", gateway_door(config)))
+    if local is not None:
+        app = node_app(chat(process, answer_here(local)), local.host, local.loads, config.limits)
+        found.append(Listener(app, config.node.listen, "node", node_door(config)))
     app = metrics_app(process.metrics, node, config.limits)
-    return [Listener(app, config.metrics.listen, "metrics", metrics_door(config)), *found]
+    return [*found, Listener(app, config.metrics.listen, "metrics", metrics_door(config))]
+
+
+async def print_greeting(
+    process: Process, local: LocalNode | None, urls: Mapping[str, str]
+) -> None:
+    """A curl line that works, once the models of the start are up."""
+    while "gateway" not in urls or (
+        local is not None and (await local.host.node.status()).activation != "ready"
+    ):
+        await trio.sleep(GREETING_SECONDS)
+    models = process.shelf.catalogue.models
+    if models:
+        print(greeting(urls["gateway"], models[0].id), flush=True)
+
+
+def greeting(url: str, model: str) -> str:
+    body = (
+        f'{{"model": "{model}", "temperature": 0, '
+        '"messages": [{"role": "user", "content": "What is the capital of France?"}]}'
+    )
+    return (
+        "\nhelexa is ready.  Try:\n\n"
+        f"  curl -s {url}/v1/chat/completions -H 'content-type: application/json' \\\n"
+        f"    -d '{body}'\n"
+    )
 
 
 def chat(process: Process, generate: Generate) -> Chat:

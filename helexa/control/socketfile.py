@@ -24,27 +24,31 @@ async def listening(path: Path, group: int | None) -> AsyncIterator[trio.SocketL
 
     Raises CannotBind in words, also where another process answers at `path`.
     """
-    sock = trio.socket.socket(trio.socket.AF_UNIX, trio.socket.SOCK_STREAM)
-    try:
-        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-        clear(path)
-        # Linux takes the mode of a new socket file from the socket, so that it is never open wider.
-        os.fchmod(sock.fileno(), 0o600)
-        with within_limit(path) as address:
-            await sock.bind(address)
-        made = admit(path, group)
-        sock.listen(BACKLOG)
-    except OSError as error:
-        sock.close()
-        reason = error.strerror or str(error)
-        raise CannotBind(
-            f"the control socket {path} cannot be made: {reason}; [control] socket names another place"
-        ) from None
-    try:
-        yield trio.SocketListener(sock)
-    finally:
-        sock.close()
-        remove(path, made)
+    with trio.socket.socket(trio.socket.AF_UNIX, trio.socket.SOCK_STREAM) as sock:
+        try:
+            made = await bind(sock, path, group)
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise CannotBind(
+                f"the control socket {path} cannot be made: {reason}; "
+                "[control] socket names another place"
+            ) from None
+        try:
+            yield trio.SocketListener(sock)
+        finally:
+            remove(path, made)
+
+
+async def bind(sock: trio.socket.SocketType, path: Path, group: int | None) -> os.stat_result:
+    path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    clear(path)
+    # Linux takes the mode of a new socket file from the socket, so that it is never open wider.
+    os.fchmod(sock.fileno(), 0o600)
+    with within_limit(path) as address:
+        await sock.bind(address)
+    made = admit(path, group)
+    sock.listen(BACKLOG)
+    return made
 
 
 def clear(path: Path) -> None:

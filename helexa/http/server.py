@@ -8,6 +8,7 @@ the loop around it, which neither a client nor an application can bring down.
 import logging
 import socket
 import sys
+from contextlib import suppress
 from functools import partial
 from typing import cast
 
@@ -31,6 +32,7 @@ from helexa.http.guard import Guard
 KEEP_ALIVE_SECONDS = 75.0  # longer than the pools of clients and proxies keep a connection
 KEEP_ALIVE_REQUESTS = sys.maxsize
 KIB = 2**10
+NO_LIFESPAN = trio.ClosedResourceError  # raised if the application returns without waiting for it
 
 
 @frozen
@@ -64,10 +66,12 @@ async def serve(
         lifespan = Lifespan(app, config, state)
         async with trio.open_nursery() as nursery:
             await nursery.start(lifespan.handle_lifespan)
-            await lifespan.wait_for_startup()
+            with suppress(NO_LIFESPAN):
+                await lifespan.wait_for_startup()
             task_status.started(url_of(accepting))
             await serve_connections(accepting, app, config, state, limits, drain, drain_seconds)
-            await lifespan.wait_for_shutdown()
+            with suppress(NO_LIFESPAN):
+                await lifespan.wait_for_shutdown()
             nursery.cancel_scope.cancel()
 
 

@@ -38,15 +38,13 @@ async def run_app(app: AppWrapper, scope: Any, inbox: "Inbox", send: AppSend) ->
         await app(scope, inbox.receive, send, trio.to_thread.run_sync, trio.from_thread.run)
     except Exception as error:
         log.exception("an application failed", error)
-    finally:
-        pass
     await send(None)  # says 500, or cuts the response short, unless it is complete
 
 
 class Inbox:
     """What the client sent, on its way to one run of the application.
 
-    A disconnect needs no room in the queue; what comes after the application's end is dropped.
+    A disconnect needs no room in the queue: it ends the queue, and frees whoever waits to put more.
     """
 
     def __init__(self, before_receiving: Callable[[], Awaitable[None]], size: int) -> None:
@@ -56,10 +54,10 @@ class Inbox:
     async def put(self, message: Any) -> None:
         if message["type"] == "http.disconnect":
             return self._send.close()
-        with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
-            try:
-                self._send.send_nowait(message)
-            except trio.WouldBlock:
+        try:
+            self._send.send_nowait(message)
+        except trio.WouldBlock:
+            with suppress(trio.ClosedResourceError):
                 await self._send.send(message)
 
     async def receive(self) -> Any:
@@ -68,6 +66,3 @@ class Inbox:
             return await self._receive.receive()
         except trio.EndOfChannel:
             return {"type": "http.disconnect"}
-
-    def close(self) -> None:
-        self._receive.close()

@@ -93,6 +93,13 @@ def clean(config: dict[str, Any], where: str) -> dict[str, Any]:
 
     StoreError if it asks for a quantisation that needs more than torch.
     """
+    try:
+        return clean_table(config, where)
+    except RecursionError:
+        raise StoreError(f"A settings file of {where} is nested too deeply; it is refused.") from None
+
+
+def clean_table(config: dict[str, Any], where: str) -> dict[str, Any]:
     kept = {key: clean_value(value, where) for key, value in config.items() if not dropped(key)}
     if (quantisation := kept.get("quantization_config")) is not None:
         kept["quantization_config"] = clean_quantisation(quantisation, where)
@@ -105,7 +112,7 @@ def dropped(key: str) -> bool:
 
 def clean_value(value: Any, where: str) -> Any:
     if isinstance(value, dict):
-        return clean(value, where)
+        return clean_table(value, where)
     if isinstance(value, list):
         return [clean_value(item, where) for item in value]
     return value
@@ -113,7 +120,7 @@ def clean_value(value: Any, where: str) -> Any:
 
 def clean_quantisation(value: Any, where: str) -> dict[str, Any]:
     method = value.get("quant_method") if isinstance(value, dict) else None
-    if method not in UNPACKED:
+    if not isinstance(method, str) or method not in UNPACKED:
         raise StoreError(
             f"{where} is quantised as {str(method)[:50]!r}, which is not read here: use unquantised "
             "safetensors or a GGUF, or list an engine that reads it as an upstream."

@@ -140,8 +140,9 @@ def every(total: int, period: int, offset: int, otherwise: str) -> list[str]:
 def kv_heads(text: Mapping[str, Any]) -> int:
     if text.get("multi_query") and not text.get("new_decoder_architecture"):
         return 1
-    names = ("num_global_key_value_heads", "num_key_value_heads", "num_kv_heads")
-    return needed(text, *names, "num_attention_heads", "n_head")
+    if text.get("num_global_key_value_heads"):
+        return needed(text, "num_global_key_value_heads")
+    return needed(text, "num_key_value_heads", "num_kv_heads", "num_attention_heads", "n_head")
 
 
 def head_dim(text: Mapping[str, Any]) -> int:

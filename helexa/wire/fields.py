@@ -128,6 +128,9 @@ def as_object(value: Json, path: str) -> Fields:
 
 
 def as_integer(value: Json, path: str, low: int, high: int) -> int:
+    """JSON knows one kind of number: 2.0 is the integer 2."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
     if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
         refuse(path, f"must be an integer from {low} to {high}")
     return value

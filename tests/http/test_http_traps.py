@@ -1,11 +1,16 @@
 """Requests and clients that hurt a stock hypercorn: none may hang or end this server."""
 
+from typing import Any
+
 import pytest
 import trio
 from http_peer import Served, Start, request
 from trio.testing import MockClock
 
 from helexa.config.schema import Limits
+from helexa.http.bind import bind
+from helexa.http.crowd import Crowd
+from helexa.http.http1 import Http1
 
 WEBSOCKET = (
     b"GET /hello HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -19,8 +24,8 @@ MALFORMED = {
     "a byte of zero": b"\x00",
     "TLS": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
     "HTTP/2 by prior knowledge": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00",
-    "HTTP/2 without a preface": b"GET / HTTP/2.0\r\nHost: localhost\r\n\r\n",
-    "HTTP/9.9": b"GET / HTTP/9.9\r\nHost: localhost\r\n\r\n",
+    "HTTP/2 without a preface": b"GET /hello HTTP/2.0\r\nHost: localhost\r\n\r\n",
+    "HTTP/9.9": b"GET /hello HTTP/9.9\r\nHost: localhost\r\n\r\n",
     "HTTP/0.9": b"GET /hello\r\n\r\n",
     "no method": b" / HTTP/1.1\r\nHost: localhost\r\n\r\n",
     "no target": b"GET  HTTP/1.1\r\nHost: localhost\r\n\r\n",
@@ -228,3 +233,47 @@ async def test_a_client_that_leaves_within_its_body_cancels_its_route(start: Sta
     await peer.stream.aclose()
     assert await is_well(served)
     assert served.seen.how == []  # the route never got its body
+
+
+# -- our own mistakes ------------------------------------------------------------------------------
+
+
+async def test_a_mistake_in_the_protocol_ends_its_connection_only(
+    start: Start, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    served = await start()
+    with monkeypatch.context() as broken:
+        broken.setattr(Http1, "_check_protocol", None)
+        peer = await served.connect()
+        await peer.send(request("GET /hello"))
+        assert await peer.is_closed()
+    assert [record.message for record in caplog.records] == ["a connection failed and was closed"]
+    assert await is_well(served)
+
+
+async def test_an_application_that_reads_nothing_holds_up_nobody(start: Start) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            await trio.testing.wait_all_tasks_blocked(0.01)  # until no more of the body goes in
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b"enough"})
+
+    served = await start(app)
+    peer = await served.connect()
+    await peer.send(request("POST /", "content-length: 9000000", body=b"x" * 5_000_000))
+    assert (await peer.reply()).body == b"enough"
+    assert (await (await served.connect()).ask("GET /")).body == b"enough"
+
+
+async def test_who_comes_in_the_moment_of_draining_is_not_served() -> None:
+    listener = await bind("test", "127.0.0.1:0", Limits())
+
+    def connect(stream: trio.SocketStream) -> Any:
+        return None
+
+    crowd = Crowd(connect, Limits())
+    crowd.drain()
+    async with listener, await trio.open_tcp_stream(*listener.socket.getsockname()):
+        accepted = await listener.accept()
+        await crowd.receive(accepted)
+        await accepted.aclose()

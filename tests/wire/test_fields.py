@@ -39,7 +39,7 @@ def test_of_a_duplicate_key_the_last_one_counts() -> None:
         (lambda fields: fields.required_text("a"), None, "a"),
         (lambda fields: fields.flag("a"), 1, "a"),
         (lambda fields: fields.integer("a", 0, 9), True, "a"),
-        (lambda fields: fields.integer("a", 0, 9), 1.0, "a"),
+        (lambda fields: fields.integer("a", 0, 9), 1.5, "a"),
         (lambda fields: fields.integer("a", 0, 9), 10, "a"),
         (lambda fields: fields.integer("a", 0, 2**63), 10.0**30, "a"),
         (lambda fields: fields.number("a", 0, 1), "0.5", "a"),
@@ -71,6 +71,10 @@ def test_a_field_that_is_missing_or_null_reads_as_none() -> None:
         assert fields.object(key) is None
         assert fields.json_object(key) is None
         assert not fields.has(key)
+
+
+def test_an_integer_may_be_written_with_a_fraction_of_zero() -> None:
+    assert Fields({"a": 2.0}).integer("a", 0, 9) == 2
 
 
 def test_json_that_is_passed_on_is_bounded_in_depth() -> None:

@@ -81,8 +81,8 @@ def write_logprob(token: TokenLogprob) -> dict[str, Json]:
 class StreamWriter:
     """Events to the bytes of one stream, up to and including `[DONE]`.
 
-    The usage comes in a chunk of its own if `include_usage`, else on the last finish chunk, which is
-    therefore held back until the usage is known.
+    The usage comes in a chunk of its own if `include_usage`, else on the last finish chunk; so each
+    of them is held back until it is known whether anything but the usage follows.
     """
 
     id: str
@@ -105,13 +105,19 @@ class StreamWriter:
         self._head = b"data: %s," % orjson.dumps(head)[:-1]
 
     def write(self, event: Event) -> bytes:
-        if isinstance(event, TextDelta):  # first and without a pattern: it comes once per token
+        if isinstance(event, TextDelta) and not self._held:  # first: it comes once per token
             return self._delta(event)
+        if isinstance(event, Finished):
+            return self._end(event.usage)
+        held, self._held = self._held, b""
+        return (held + b"}\n\n" if held else b"") + self._write(event)
+
+    def _write(self, event: Progress | Started | TextDelta | ChoiceFinished) -> bytes:
         match event:
+            case TextDelta():
+                return self._delta(event)
             case ChoiceFinished():
                 return self._begin(event.choice) + self._finish(event)
-            case Finished(usage):
-                return self._end(usage)
             case Progress():
                 return sse.comment(f"{event.phase} {event.done}/{event.total}")
             case Started():
@@ -147,8 +153,8 @@ class StreamWriter:
         chunk = self._chunk(event.choice, {}, write_reason(event.reason, event.stop_sequence))
         if self.include_usage:
             return chunk + b"}\n\n"
-        earlier, self._held = self._held, chunk
-        return earlier + b"}\n\n" if earlier else b""
+        self._held = chunk
+        return b""
 
     def _end(self, usage: Usage) -> bytes:
         start = self._held or self._head + b'"choices":[]'
