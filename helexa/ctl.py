@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except NoDaemon as error:
         return failed(str(error), 3)
     except (Refused, Ended) as error:
-        return failed(escape(str(error)), 1)
+        return failed("\n".join(map(escape, str(error).split("\n"))), 1)
     except TimeoutError:
         return failed(f"helexa has not answered for {ANSWER_SECONDS:.0f} s", 1)
     except BrokenPipeError:  # a pager or `head` has seen enough
@@ -82,7 +82,7 @@ def why(args: argparse.Namespace) -> int:
 
 
 def logs(args: argparse.Namespace) -> int:
-    from helexa.logs import human
+    from helexa.log_lines import human
 
     asked = {"follow": args.follow, "lines": args.number}
     for item in ask(sockets(args), "logs", asked, None if args.follow else ANSWER_SECONDS):

@@ -6,29 +6,23 @@ called once, by whoever owns the process; the `Ring` it returns holds the last l
 `helexa-ctl logs`.
 """
 
-import json
 import logging
 import os
 import sys
-import traceback
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
-from datetime import UTC, datetime
-from typing import Any, Literal, TextIO
+from typing import Literal, TextIO
 
 from helexa.escape import escape
+from helexa.log_lines import Event, human, journal, machine, to_event
 
 __all__ = ["Event", "Logger", "Ring", "configure", "escape", "get", "human", "request_id"]
 
-Event = dict[str, Any]  # time, level, logger, event, request_id?, then the fields
 Format = Literal["auto", "human", "json"]
 
 request_id: ContextVar[str] = ContextVar("helexa_request_id", default="")
 
-LONGEST_VALUE = 2000  # characters
 RING_LINES = 2000
-FIXED = ("time", "level", "logger", "event", "request_id", "traceback")
-SYSLOG = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
 
 
 class Logger:
@@ -118,94 +112,13 @@ class LineHandler(logging.Handler):
         self._stream, self._show, self._ring = stream, show, ring
 
     def emit(self, record: logging.LogRecord) -> None:
-        event = to_event(record)
+        event = to_event(record, request_id.get())
         self._ring.add(event)
         try:
             self._stream.write(self._show(event) + "\n")
             self._stream.flush()
         except (OSError, ValueError):
             pass  # the terminal or the pipe is gone; the ring still has the line
-
-
-def to_event(record: logging.LogRecord) -> Event:
-    """A record of the standard library, ours or another package's, as one event."""
-    event: Event = {
-        "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
-        "level": record.levelname.lower(),
-        "logger": record.name,
-        "event": cut(record.getMessage()),
-    }
-    if request := request_id.get():
-        event["request_id"] = request
-    event |= {
-        name if name not in FIXED else f"{name}_": plain(value)
-        for name, value in getattr(record, "fields", {}).items()
-    }
-    if record.exc_info and record.exc_info[1] is not None:
-        event["traceback"] = told(record.exc_info[1])
-    return event
-
-
-def plain(value: object) -> Any:
-    """`value` as JSON can hold it."""
-    if value is None or isinstance(value, bool | int):
-        return value
-    if isinstance(value, float):
-        return round(value, 6)
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [plain(item) for item in value]
-    return cut(str(value))
-
-
-def told(error: BaseException) -> str:
-    """The frames of a traceback and the error itself, cut where its message is long."""
-    lines = traceback.TracebackException.from_exception(error, lookup_lines=True).format()
-    return "".join(
-        line if len(line) <= LONGEST_VALUE else cut(line) + "\n" for line in lines
-    ).rstrip()
-
-
-def cut(text: str) -> str:
-    return text if len(text) <= LONGEST_VALUE else text[:LONGEST_VALUE] + "…"
-
-
-# -- how an event looks ------------------------------------------------------------------------------
-
-
-def human(event: Event) -> str:
-    """`12:03:44.512 warning node: model lost  model=x request=4f..`, and a traceback below it."""
-    when = datetime.fromisoformat(event["time"]).astimezone().strftime("%H:%M:%S.%f")[:-3]
-    logger = event["logger"].removeprefix("helexa.")
-    fields = {name: value for name, value in event.items() if name not in FIXED}
-    if "request_id" in event:
-        fields["request"] = event["request_id"]
-    shown = "".join(f"  {escape(name)}={shown_value(value)}" for name, value in fields.items())
-    line = f"{when} {event['level']:<7} {escape(logger)}: {escape(event['event'])}{shown}"
-    below = event.get("traceback", "").splitlines()
-    return "\n".join([line, *(f"    {escape(frame)}" for frame in below)])
-
-
-def shown_value(value: Any) -> str:
-    if isinstance(value, str):
-        safe = escape(value)
-        return json.dumps(safe, ensure_ascii=False) if needs_quotes(safe) else safe
-    return "-" if value is None else escape(json.dumps(value, ensure_ascii=False))
-
-
-def needs_quotes(text: str) -> bool:
-    return not text or any(character in text for character in ' ="')
-
-
-def machine(event: Event) -> str:
-    """One line of JSON; everything beyond ASCII is escaped."""
-    return json.dumps(event)
-
-
-def journal(event: Event) -> str:
-    """A line of JSON behind its syslog priority, which the journal takes off again."""
-    return f"<{SYSLOG.get(event['level'], 5)}>{machine(event)}"
 
 
 # -- setting it up -----------------------------------------------------------------------------------

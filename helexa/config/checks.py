@@ -90,10 +90,10 @@ def networks(_: object, __: object, values: tuple[str, ...]) -> None:
             raise Unfit('addresses or networks such as "192.168.1.0/24"', value)
 
 
-def source_prefixes(_: object, __: object, values: tuple[str, ...]) -> None:
+def source_patterns(_: object, __: object, values: tuple[str, ...]) -> None:
     for value in values:
-        if not value.startswith(SOURCE_KINDS):
-            raise Unfit('beginnings of sources such as "hf:" or "hf:Qwen/"', value)
+        if value != "*" and not value.startswith(SOURCE_KINDS):
+            raise Unfit('patterns of sources such as "hf:*" or "hf:Qwen/*"', value)
 
 
 def model_id(_: object, __: object, value: str) -> None:

@@ -50,7 +50,7 @@ class Node:
     allowed_origins: tuple[str, ...] = field(default=(), validator=checks.origins)
     token: str = field(default="", repr=False, validator=checks.token)
     trusted_peers: tuple[str, ...] = field(default=(), validator=checks.networks)
-    allow_sources: tuple[str, ...] = field(default=(), validator=checks.source_prefixes)
+    allow_sources: tuple[str, ...] = field(default=(), validator=checks.source_patterns)
     memory_mb: int = field(default=0, validator=not_negative)
     devices: tuple[NodeDevice, ...] = ()
 

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 from helexa.escape import escape
@@ -57,5 +58,7 @@ def seconds(value: float | None) -> str | None:
     return f"{value * 1000:.0f} ms" if value < 1 else f"{value:.1f} s"
 
 
-def clock(unix_time: float) -> str:
+def clock(when: float | str) -> str:
+    """Unix time, or a time as log lines have it, on this machine's clock."""
+    unix_time = datetime.fromisoformat(when).timestamp() if isinstance(when, str) else when
     return time.strftime("%H:%M:%S", time.localtime(unix_time))

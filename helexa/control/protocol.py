@@ -11,7 +11,7 @@ A client that closes its end is gone: what it asked for is cancelled.
 import json
 from typing import Any
 
-from helexa.errors import HelexaError, InvalidRequest
+from helexa.errors import InvalidRequest
 
 LONGEST_REQUEST = 64 * 1024  # bytes
 
@@ -70,8 +70,9 @@ def end_line() -> bytes:
     return as_line({"end": True})
 
 
-def error_line(error: HelexaError) -> bytes:
-    return as_line({"error": {"message": error.message, "code": error.code}})
+def error_line(message: str, code: str | None) -> bytes:
+    """A refusal; only the mistakes of a configuration have more than one line."""
+    return as_line({"error": {"message": message, "code": code}})
 
 
 def as_line(value: Json) -> bytes:

@@ -21,6 +21,7 @@ from helexa.control.protocol import (
 )
 from helexa.control.socketfile import listening
 from helexa.errors import ConfigError, Forbidden, HelexaError, InvalidRequest, NotFound
+from helexa.escape import escape
 
 log = logs.get("helexa.control")
 
@@ -81,7 +82,7 @@ class Server:
         try:
             self._places.acquire_nowait()
         except trio.WouldBlock:
-            await send(stream, error_line(InvalidRequest("too many control connections are open")))
+            await send(stream, error_line("too many control connections are open", None))
             return
         try:
             await self._answer(stream)
@@ -93,7 +94,7 @@ class Server:
             line = await receive_line(stream)
             verb, args = self._allowed(stream, line)
         except HelexaError as refusal:
-            await send(stream, error_line(refusal))
+            await send(stream, error_line(escape(refusal.message), refusal.code))
             return
         async with trio.open_nursery() as nursery:
             nursery.start_soon(cancel_when_gone, stream, nursery.cancel_scope)
@@ -127,12 +128,12 @@ async def tell(stream: trio.SocketStream, verb: Verb, args: Args) -> None:
     except Left:
         return
     except HelexaError as refusal:
-        last = error_line(refusal)
+        last = error_line(escape(refusal.message), refusal.code)
     except ConfigError as refusal:
-        last = error_line(InvalidRequest(str(refusal)))
+        last = error_line(str(refusal), None)
     except Exception as bug:  # one question's bug is no reason to stop answering others
         log.exception("control verb failed", bug, verb=verb.name)
-        last = error_line(HelexaError(f"{verb.name} failed by an internal error; see the log"))
+        last = error_line(f"{verb.name} failed by an internal error; see the log", None)
     with suppress(Left):
         await send(stream, last)
 

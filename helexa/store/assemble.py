@@ -72,8 +72,6 @@ def assemble_checkpoint(fetched: Fetched, directory: Path, progress: Progress) -
             write_cleaned(fetched.config or path, directory / name)
         elif name in SETTINGS:
             write_cleaned(path, directory / name)
-        elif path.stat().st_size > TAKEN.get(name, path.stat().st_size):
-            raise StoreError(f"{name} is larger than such a file may be; it is refused.")
         else:
             link(path, directory / name)
     check_tensors(directory)

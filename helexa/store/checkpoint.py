@@ -64,6 +64,13 @@ def weight_names(names: Collection[str], index: Mapping[str, Any] | None, where:
     raise StoreError(f"{where} has no model.safetensors: {WAY_OUT}.")
 
 
+def check_size(name: str, size: int, where: str) -> None:
+    if size > TAKEN[name]:
+        raise StoreError(
+            f"{name} of {where} is larger than {TAKEN[name] // MB} MiB; it is refused unread."
+        )
+
+
 def index_shards(index: Mapping[str, Any], where: str) -> list[str]:
     """The files that an index names, all plain names of safetensors."""
     mapping = index.get("weight_map")
@@ -96,7 +103,9 @@ def clean(config: dict[str, Any], where: str) -> dict[str, Any]:
     try:
         return clean_table(config, where)
     except RecursionError:
-        raise StoreError(f"A settings file of {where} is nested too deeply; it is refused.") from None
+        raise StoreError(
+            f"A settings file of {where} is nested too deeply; it is refused."
+        ) from None
 
 
 def clean_table(config: dict[str, Any], where: str) -> dict[str, Any]:

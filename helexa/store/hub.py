@@ -12,7 +12,7 @@ from huggingface_hub import HfApi, constants
 
 from helexa.errors import StoreError
 from helexa.store.assemble import Fetched, complete_config, copy_bytes
-from helexa.store.checkpoint import CONFIG, INDEX, TAKEN, read_object, weight_names
+from helexa.store.checkpoint import CONFIG, INDEX, TAKEN, check_size, read_object, weight_names
 from helexa.store.downloads import Downloads, Repository, remote, told_by_hub
 from helexa.store.failures import Unreachable
 from helexa.store.files import regular_file
@@ -103,8 +103,7 @@ def fetch_checkpoint(
         raise StoreError(f"{where} has no {CONFIG}, so it is no model that can be used here.")
     small = sorted(top & TAKEN.keys())
     for name in small:
-        if repository.sizes[name] > TAKEN[name]:
-            raise StoreError(f"{name} of {where} is larger than such a file may be; it is refused.")
+        check_size(name, repository.sizes[name], where)
     few = Downloads(repository, small, partial / "download", progress)
     disk.check(few.missing_bytes(), where)
     files = {name: few.get(name) for name in small}

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from helexa.errors import StoreError
 from helexa.store.assemble import Fetched, complete_config, read_supported
-from helexa.store.checkpoint import CONFIG, INDEX, TAKEN, read_object, weight_names
+from helexa.store.checkpoint import CONFIG, INDEX, TAKEN, check_size, read_object, weight_names
 from helexa.store.files import regular_file
 
 
@@ -26,6 +26,8 @@ def fetch_directory(directory: Path, scratch: Path, commit: str | None = None) -
         hint = f"; for its GGUF write gguf:{directory / ggufs[0]}" if ggufs else ""
         raise StoreError(f"{directory} has no {CONFIG}{hint}.")
     small = {n: regular_file(directory / n, within=directory) for n in names if n in TAKEN}
+    for name, file in small.items():
+        check_size(name, file.stat().st_size, str(directory))
     index = read_object(small[INDEX], TAKEN[INDEX]) if INDEX in small else None
     weights = weight_names(names, index, str(directory))
     config = complete_config(small[CONFIG], scratch, str(directory))

@@ -160,11 +160,13 @@ def name_of(source_or_name: str) -> str | None:
 
     A bare `org/name`, as catalogue ids often are, stands for `hf:org/name`.
     """
-    if ":" in source_or_name:
-        return directory_name(parse_source(source_or_name))
-    if "/" in source_or_name:
-        return directory_name(parse_source(f"hf:{source_or_name}"))
-    return source_or_name if NAME.fullmatch(source_or_name) else None
+    if NAME.fullmatch(source_or_name):
+        return source_or_name
+    source = source_or_name if ":" in source_or_name else f"hf:{source_or_name}"
+    try:
+        return directory_name(parse_source(source))
+    except StoreError:
+        return None
 
 
 @contextmanager

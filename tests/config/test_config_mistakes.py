@@ -86,7 +86,7 @@ def test_all_mistakes_are_told_at_once_in_the_order_of_the_file(mistakes: Mistak
         ('[node]\nname = "a b"', "expected a name of letters"),
         ('[node]\nname = "a\\u0007"', 'without control characters, got "a\\u0007"'),
         ('[node]\ntrusted_peers = ["lan"]', "expected addresses or networks"),
-        ('[node]\nallow_sources = ["ftp:"]', "expected beginnings of sources"),
+        ('[node]\nallow_sources = ["ftp:"]', "expected patterns of sources"),
         ('[node]\nallowed_hosts = ["a b"]', "expected host names"),
         ('[node]\nallowed_origins = ["chat.lan"]', "expected origins"),
         ('[server]\nstate_dir = "state"', "expected an absolute path"),

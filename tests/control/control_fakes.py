@@ -6,7 +6,7 @@ from typing import Any
 import trio
 
 from helexa.control.protocol import Args
-from helexa.control.server import Verb
+from helexa.control.server import Left, Verb
 from helexa.errors import ConfigError, NotFound
 
 
@@ -33,6 +33,13 @@ class FakeDaemon:
     async def reload(self, args: Args) -> AsyncGenerator[Any, None]:
         raise ConfigError(["one mistake", "another"])
         yield
+
+    async def models(self, args: Args) -> AsyncGenerator[Any, None]:
+        yield {"id": "demo", "status": "loaded"}
+
+    async def drain(self, args: Args) -> AsyncGenerator[Any, None]:
+        yield {"message": "finishing 1 request"}
+        raise Left
 
     async def broken(self, args: Args) -> AsyncGenerator[Any, None]:
         raise ZeroDivisionError("a bug")

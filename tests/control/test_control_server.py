@@ -16,6 +16,7 @@ import trio.testing
 from control_fakes import FakeDaemon
 
 from helexa.control import server as module
+from helexa.control import socketfile
 from helexa.control.client import NoDaemon, Refused, connect
 from helexa.control.peer import Peer, group_id, may_change, peer_of
 from helexa.control.server import serve
@@ -281,3 +282,17 @@ def test_the_client_says_where_it_looked_and_what_to_do(tmp_path: Path) -> None:
     assert f"{tmp_path}/none.sock: not there" in str(caught.value)
     assert f"{dead}: nobody listens" in str(caught.value)
     assert "helexa serve" in str(caught.value)
+
+
+async def test_the_file_is_never_open_wider_than_it_will_be(
+    nursery: trio.Nursery, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    admit, modes = socketfile.admit, []
+
+    def watched(path: Path, group: int | None) -> os.stat_result:
+        modes.append(mode(path))
+        return admit(path, group)
+
+    monkeypatch.setattr(socketfile, "admit", watched)
+    await nursery.start(serve, tmp_path / "helexa.sock", "", {})
+    assert modes == [0o600]

@@ -3,6 +3,7 @@
 import stat
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from helexa.state import DesiredModels, StateDir, open_state, write_whole
 
 HOLD = """
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from helexa.state import open_state
 with open_state(Path(sys.argv[1])):
@@ -104,7 +106,7 @@ def test_an_older_format_is_migrated_step_by_step_after_a_copy(path: Path) -> No
 
         migrations[len(migrations) + 1] = migrate
 
-    migrations: dict = {}
+    migrations: dict[int, Callable[[Path], None]] = {}
     migrate_to("two")
     migrate_to("three")
     with open_state(path, 3, migrations):

@@ -42,7 +42,7 @@ class Helexa:
         self.log = self.state_dir.with_suffix(".log")
         with self.log.open("ab") as log:
             return subprocess.Popen(
-                [sys.executable, "-X", "dev", "-W", "error", "-m", "helexa", "serve"],
+                [sys.executable, "-W", "error", "-m", "helexa", "serve"],
                 env=self.environ,
                 stderr=log,
                 stdout=log,

@@ -1,5 +1,6 @@
 """Toy models, and stores that prepare them without a child process."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -34,7 +35,9 @@ def prepared_in_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Do the child's work in this process: the same code, without seconds of imports per model."""
 
     def run_here(order: dict[str, object], memory: int = 0) -> None:
+        previous = os.umask(0o077)
         told = answer(dict(order))
+        os.umask(previous)
         if "error" in told:
             raise StoreError(told["error"])
 

@@ -4,6 +4,7 @@ import os
 import stat
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -85,8 +86,6 @@ def test_a_wheel_that_the_index_lacks_is_told_in_pips_words(
 def test_a_package_that_would_have_to_be_built_is_not_taken(
     tmp_path: Path, offline_pip: Path
 ) -> None:
-    import tarfile
-
     setup = tmp_path / "setup.py"
     setup.write_text(CANARY)
     with tarfile.open(offline_pip / "toy_model-1.0.tar.gz", "w:gz") as archive:
@@ -119,39 +118,41 @@ def test_a_member_larger_than_the_room_is_refused(tmp_path: Path) -> None:
 
 
 def test_progress_is_told_while_pip_works(tmp_path: Path) -> None:
-    scratch = tmp_path / "scratch"
+    scratch, gate = tmp_path / "scratch", tmp_path / "gate"
     scratch.mkdir()
-    told = []
+    os.mkfifo(gate)
+    told: list[tuple[str, int, int]] = []
 
     def progress(phase: str, done: int, total: int, /) -> None:
         told.append((phase, done, total))
-        (tmp_path / "go").touch()
+        if len(told) == 1:
+            gate.write_text("go on")
 
-    slow = (
-        "import os, pathlib, time\n"
+    working = (
+        "import os, pathlib\n"
         f"scratch = pathlib.Path({str(scratch)!r}); assert os.environ['TMPDIR'] == str(scratch)\n"
         "(scratch / 'part').write_bytes(b'x' * 1000)\n"
-        f"while not pathlib.Path({str(tmp_path / 'go')!r}).exists(): time.sleep(0.01)\n"
+        f"open({str(gate)!r}).read()\n"
     )
-    run_pip([sys.executable, "-c", slow], scratch, progress)
+    run_pip([sys.executable, "-c", working], scratch, progress)
     assert set(told) <= {("download", 0, 0), ("download", 1000, 0)}
     assert told
 
 
 def test_a_stop_ends_pip_too(tmp_path: Path) -> None:
-    started: list[int] = []
+    started = tmp_path / "pid"
 
     def stop(phase: str, done: int, total: int, /) -> None:
-        text = (tmp_path / "pid").read_text() if (tmp_path / "pid").exists() else ""
-        if text:
-            started.append(int(text))
+        if started.exists() and started.read_text():
             raise KeyboardInterrupt
 
-    sleeper = f"import os, time; open({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid())); time.sleep(600)"
+    waiting = (
+        f"import os, signal; open({str(started)!r}, 'w').write(str(os.getpid())); signal.pause()"
+    )
     with pytest.raises(KeyboardInterrupt):
-        run_pip([sys.executable, "-c", sleeper], tmp_path, stop)
+        run_pip([sys.executable, "-c", waiting], tmp_path, stop)
     with pytest.raises(ProcessLookupError):
-        os.kill(started[0], 0)
+        os.kill(int(started.read_text()), 0)
 
 
 @pytest.mark.parametrize(
