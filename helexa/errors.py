@@ -15,6 +15,7 @@ HelexaError                 an expected failure: told to the asker, the actor li
   Forbidden                 403
   NotFound                  404
     ModelNotFound           404 model_not_found
+      NotLoaded             404 model_not_found        on this node, now
   ModelBusy                 409 model_busy
   PrincipalBusy             429 rate_limit_exceeded
   Busy                      503 rate_limit_exceeded    the queue is full, or the wait was too long
@@ -117,6 +118,10 @@ class NotFound(HelexaError):
 
 class ModelNotFound(NotFound):
     code = "model_not_found"
+
+
+class NotLoaded(ModelNotFound):
+    """Not on this node now: whoever may load it does so, others are told."""
 
 
 class ModelBusy(HelexaError):

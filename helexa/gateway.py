@@ -11,10 +11,10 @@ import trio
 from attrs import evolve
 
 from helexa.actors.admission import ModelGone
-from helexa.actors.node import Node, NotLoaded
+from helexa.actors.node import Node
 from helexa.config.schema import Config
 from helexa.conversation import Conversation, Event, Progress
-from helexa.errors import Busy, ServiceUnavailable
+from helexa.errors import Busy, NotLoaded, ServiceUnavailable
 from helexa.fleet.catalogue import CatalogueModel
 from helexa.metrics import Metrics
 from helexa.shelf import Shelf
@@ -30,7 +30,7 @@ class Gateway:
         self._fleet = config.fleet
         self._tick_seconds = config.admission.stream_open_seconds or 1.0
         self._metrics = metrics
-        self._num_load_waiters = 0
+        self.num_load_waiters = 0
 
     @property
     def node(self) -> Node:
@@ -70,19 +70,19 @@ class Gateway:
 
     async def _load(self, entry: CatalogueModel, trace: Trace) -> AsyncGenerator[Progress, None]:
         """Have the model loaded, once for all who ask."""
-        if self._num_load_waiters >= self._fleet.max_load_waiters:
+        if self.num_load_waiters >= self._fleet.max_load_waiters:
             raise Busy(
-                f"{self._num_load_waiters} requests wait for models to load already", retry_after=5
+                f"{self.num_load_waiters} requests wait for models to load already", retry_after=5
             )
         began_at = trio.current_time()
         trace.note(f"model {entry.id} is not loaded: waiting for its load")
-        self._num_load_waiters += 1
+        self.num_load_waiters += 1
         try:
             async with aclosing(self._wait_for_load(entry)) as waiting:
                 async for progress in waiting:
                     yield progress
         finally:
-            self._num_load_waiters -= 1
+            self.num_load_waiters -= 1
             trace.load_seconds += trio.current_time() - began_at
         self._metrics.cold_starts.labels(entry.id, self.node.name).inc()
         trace.note(f"loaded after {trace.load_seconds:.3f} s")

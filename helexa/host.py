@@ -5,7 +5,8 @@ from typing import Any
 import trio
 from attrs import evolve, frozen
 
-from helexa.actors.node import ModelState, Node, NodeStatus
+from helexa.actors.node import Node
+from helexa.actors.place import ModelState, NodeStatus
 from helexa.devices.discovery import Discovery
 from helexa.devices.shapes import discovery_host, health_device
 from helexa.fleet.catalogue import Catalogue, CatalogueModel

@@ -33,19 +33,21 @@ class Logger:
     def __init__(self, stdlib: logging.Logger) -> None:
         self._stdlib = stdlib
 
-    def debug(self, event: str, **fields: object) -> None:
+    def debug(self, event: str, /, **fields: object) -> None:
         self._write(logging.DEBUG, event, fields)
 
-    def info(self, event: str, **fields: object) -> None:
+    def info(self, event: str, /, **fields: object) -> None:
         self._write(logging.INFO, event, fields)
 
-    def warning(self, event: str, **fields: object) -> None:
+    def warning(self, event: str, /, **fields: object) -> None:
         self._write(logging.WARNING, event, fields)
 
-    def error(self, event: str, **fields: object) -> None:
+    def error(self, event: str, /, **fields: object) -> None:
         self._write(logging.ERROR, event, fields)
 
-    def exception(self, event: str, error: BaseException | None = None, **fields: object) -> None:
+    def exception(
+        self, event: str, error: BaseException | None = None, /, **fields: object
+    ) -> None:
         """An error with the traceback of `error`, or of the exception being handled."""
         self._write(logging.ERROR, event, fields, error or sys.exc_info()[1])
 

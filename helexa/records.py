@@ -146,6 +146,8 @@ class Records:
 
     def _save(self, batch: list[Record]) -> None:
         """Append `batch`.  Waits for the disk; a disk that fails is logged."""
+        if not batch:
+            return
         try:
             if self._lines >= KEPT:
                 (self._directory / FILE).replace(self._directory / OLD_FILE)

@@ -38,7 +38,6 @@ from helexa.verbs import Control
 
 log = logs.get("helexa.serve")
 
-GREETING_SECONDS = 0.2
 STOPPING_MARGIN_SECONDS = 60.0  # beyond the drain: unloading, and the step in hand
 
 
@@ -133,11 +132,10 @@ async def run(
                     control.verbs(),
                 )
             )
-            if greet and process.config.gateway.enabled:
-                base.start_soon(print_greeting, process, local, urls)
-            await listen(process, local, urls)
+            await listen(process, local, urls, greet=greet)
             log.info("stopping")
-        desired.stopped()
+        if process.stopping.code is Exit.STOPPED:  # a load that poisoned its device stays marked
+            desired.stopped()
         base.cancel_scope.cancel()
     return process.stopping.code
 
@@ -166,7 +164,9 @@ async def node_if_enabled(
 
 
 @asynccontextmanager
-async def running(actor: Callable[..., Awaitable[object]], *args: object) -> AsyncGenerator[None, None]:
+async def running(
+    actor: Callable[..., Awaitable[object]], *args: object
+) -> AsyncGenerator[None, None]:
     """Run an actor beside the block, and end it with the block."""
     async with trio.open_nursery() as nursery:
         await nursery.start(actor, *args)
@@ -177,7 +177,9 @@ async def running(actor: Callable[..., Awaitable[object]], *args: object) -> Asy
 # -- listeners -------------------------------------------------------------------------------------
 
 
-async def listen(process: Process, local: LocalNode | None, urls: dict[str, str]) -> None:
+async def listen(
+    process: Process, local: LocalNode | None, urls: dict[str, str], *, greet: bool
+) -> None:
     """Bind every listener, say that we are ready, and return when all have drained."""
     config, stopping = process.config, process.stopping
     async with trio.open_nursery() as nursery:
@@ -193,7 +195,11 @@ async def listen(process: Process, local: LocalNode | None, urls: dict[str, str]
             )
             log.info("listening", role=listener.name, url=urls[listener.name])
         process.notifier.ready(" ".join(urls.values()))
-        await stopping.asked.wait()
+        async with trio.open_nursery() as meanwhile:
+            if greet and "gateway" in urls:
+                meanwhile.start_soon(greet_when_up, process, local, urls["gateway"])
+            await stopping.asked.wait()
+            meanwhile.cancel_scope.cancel()
         process.notifier.stopping(config.server.drain_seconds + STOPPING_MARGIN_SECONDS)
 
 
@@ -212,17 +218,13 @@ def listeners(process: Process, local: LocalNode | None) -> list[Listener]:
     return [*found, Listener(app, config.metrics.listen, "metrics", metrics_door(config))]
 
 
-async def print_greeting(
-    process: Process, local: LocalNode | None, urls: Mapping[str, str]
-) -> None:
-    """A curl line that works, once the models of the start are up."""
-    while "gateway" not in urls or (
-        local is not None and (await local.host.node.status()).activation != "ready"
-    ):
-        await trio.sleep(GREETING_SECONDS)
+async def greet_when_up(process: Process, local: LocalNode | None, url: str) -> None:
+    """Print a curl line that works, once the models of the start are up."""
+    if local is not None:
+        await local.host.node.activated.wait()
     models = process.shelf.catalogue.models
     if models:
-        print(greeting(urls["gateway"], models[0].id), flush=True)
+        print(greeting(url, models[0].id), flush=True)
 
 
 def greeting(url: str, model: str) -> str:

@@ -87,9 +87,13 @@ class DesiredModels:
         await self._change(self.value.gone(model))
 
     def stopped(self) -> None:
-        """The process ends in order: loads in hand are not held against their models."""
+        """The process ends in order: loads in hand are not held against their models.
+
+        A process that never had a model leaves nothing, so that `preload` still counts.
+        """
         self.value = self.value.stopped()
-        self._write()
+        if self.value.models or self._written is not None:
+            self._write()
 
     async def _change(self, value: Desired) -> None:
         self.value = value

@@ -9,13 +9,14 @@ from attrs import frozen
 
 from helexa import __version__
 from helexa.actors.device import DeviceStatus
-from helexa.actors.node import ModelState, Node
+from helexa.actors.node import Node
+from helexa.actors.place import ModelState
 from helexa.capture import Capture
 from helexa.control.protocol import Args, Json
 from helexa.control.server import Verb
 from helexa.control.verbs import capture_verb, logs_verb, requests_verb, why_verb
 from helexa.devices.shapes import discovery_device, status_device
-from helexa.errors import InvalidRequest, ServiceUnavailable
+from helexa.errors import ConfigError, ServiceUnavailable
 from helexa.host import Host, activation_json, described, entry_of
 from helexa.loads import Loads, LoadSpec
 from helexa.logs import Ring
@@ -129,7 +130,7 @@ class Control:
     async def reload(self, args: Args) -> AsyncGenerator[Json, None]:
         mistakes = await self.shelf.reload()
         if mistakes:
-            raise InvalidRequest("the old catalogue is kept: " + "; ".join(mistakes))
+            raise ConfigError([*mistakes, "the old catalogue is kept"])
         yield {"message": f"the catalogue has {len(self.shelf.catalogue.models)} models"}
 
     async def drain_all(self, args: Args) -> AsyncGenerator[Json, None]:

@@ -7,15 +7,15 @@ it; the node places, remembers failures, and answers whoever waits for a load or
 import math
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from typing import Literal, Protocol
+from typing import Protocol
 
 import trio
-from attrs import define, field, frozen
 
 from helexa import logs
-from helexa.actors.device import Device, DeviceStatus
-from helexa.actors.mailbox import Mailbox, Request
-from helexa.actors.model import Hosted, LoadMoved, Model, Ready, Recovering
+from helexa.actors.device import Device
+from helexa.actors.mailbox import Mailbox
+from helexa.actors.model import Hosted, Model
+from helexa.actors.place import NodeStatus, Place, required_mb, state_of
 from helexa.actors.supervisor import RestartPolicy, keep_running
 from helexa.config.schema import Config
 from helexa.conversation import Conversation, Event
@@ -25,25 +25,33 @@ from helexa.errors import (
     GaveUp,
     HelexaError,
     ModelBusy,
-    ModelNotFound,
     NotFound,
+    NotLoaded,
     ServiceUnavailable,
 )
 from helexa.fleet.admission import Rules
 from helexa.fleet.catalogue import CatalogueModel
-from helexa.fleet.dtype import BYTES
-from helexa.fleet.entry import ModelStatus
 from helexa.fleet.known import Known
 from helexa.fleet.limits import clamp_output
 from helexa.fleet.placement import Room
 from helexa.fleet.placement import place as place_model
+from helexa.messages import (
+    FindModel,
+    GetStatus,
+    Gone,
+    LoadModel,
+    LoadMoved,
+    NodeMessage,
+    Ready,
+    Recovering,
+    UnloadModel,
+)
 from helexa.metrics import Metrics
 from helexa.text.prompt import Prompt
 from helexa.trace import Trace
 
 log = logs.get("helexa.node")
 
-PLACED_CONTEXT_TOKENS = 4096  # KV cache that placement counts in for a model
 RECOVERING_SECONDS = 2.0
 FIRST_BACKOFF_SECONDS, MAX_BACKOFF_SECONDS = 5.0, 300.0
 
@@ -63,118 +71,6 @@ class Desired(Protocol):
     async def loaded(self, model: str) -> None: ...
     async def gone(self, model: str) -> None: ...
     async def failed(self, model: str) -> None: ...
-
-
-# -- what others say to the node, and what its models tell it -------------------------------------
-
-
-@frozen(eq=False)
-class LoadModel(Request[None]):
-    """Answered once the model is loaded; joins a load in progress.
-
-    `insist` tries again at once what failed a moment ago: an operator asks, not a request.
-    """
-
-    entry: CatalogueModel
-    insist: bool = False
-    devices: tuple[int, ...] = ()  # indexes it may go to; empty for any
-
-
-@frozen(eq=False)
-class UnloadModel(Request[None]):
-    """Answered once the memory is free."""
-
-    model: str
-    if_idle: bool = False
-
-
-@frozen(eq=False)
-class FindModel(Request[Model]):
-    """The loaded model; ModelNotFound when it is not loaded, ServiceUnavailable while it recovers."""
-
-    model: str
-
-
-@frozen(eq=False)
-class GetStatus(Request["NodeStatus"]):
-    pass
-
-
-@frozen
-class Gone:
-    """The model's task ended: unloaded as asked, or by the error."""
-
-    model: str
-    error: HelexaError | None
-
-
-NodeMessage = (
-    LoadModel | UnloadModel | FindModel | GetStatus | Gone | Ready | Recovering | LoadMoved
-)
-
-
-# -- what the node knows ---------------------------------------------------------------------------
-
-
-@define(eq=False)
-class Place:
-    """One model that is, was or is to be on this node."""
-
-    entry: CatalogueModel
-    status: ModelStatus = "loading"
-    asked: bool = False  # by an operator
-    allowed_devices: tuple[int, ...] = ()
-    known: Known | None = None
-    device: Device | None = None
-    dtype: Dtype = "fp32"
-    required_mb: int = 0
-    weights_mb: int = 0
-    model: Model | None = None
-    done_bytes: int = 0
-    total_bytes: int = 0
-    error: HelexaError | None = None
-    num_failures: int = 0
-    retry_at: float = 0.0
-    scope: trio.CancelScope = field(factory=trio.CancelScope)
-    load_waiters: list[LoadModel] = field(factory=list)
-    unload_waiters: list[UnloadModel] = field(factory=list)
-
-
-@frozen
-class ModelState:
-    """What a status shows of one model."""
-
-    entry: CatalogueModel
-    known: Known | None
-    status: ModelStatus
-    devices: tuple[int, ...]
-    vram_used_mb: int
-    in_flight: int
-    queue_depth: int
-    kv_tokens: int
-    kv_bytes: int
-    tokens_per_second: float
-    done_bytes: int
-    total_bytes: int
-    error: str | None
-
-
-@frozen
-class NodeStatus:
-    devices: tuple[DeviceStatus, ...]
-    models: tuple[ModelState, ...]
-    pending: tuple[str, ...]
-    failed: tuple[str, ...]
-    activated: bool
-
-    @property
-    def activation(self) -> Literal["starting", "loading", "ready"]:
-        if any(model.status == "loading" for model in self.models):
-            return "loading"
-        return "ready" if self.activated else "starting"
-
-    def model(self, model: str) -> ModelState | None:
-        return next((state for state in self.models if state.entry.id == model), None)
 
 
 class Node:
@@ -200,7 +96,7 @@ class Node:
         self._places: dict[str, Place] = {}
         self._pending: list[str] = []
         self._not_activated: list[str] = []
-        self._activated = False
+        self.activated = trio.Event()
         self._nursery: trio.Nursery
 
     # -- what others call ------------------------------------------------------------------------
@@ -233,9 +129,9 @@ class Node:
 
     def could_fit(self, entry: CatalogueModel, known: Known) -> bool:
         """Whether the model would fit a device of this host that is otherwise empty."""
-        required_mb = entry.vram_mb or _required_mb(known, self._devices[0][1])
+        required = entry.vram_mb or required_mb(known, self._devices[0][1])
         rooms = (self._room(device) for device, _ in self._devices)
-        return any(required_mb + room.spare_mb <= room.total_mb for room in rooms)
+        return any(required + room.spare_mb <= room.total_mb for room in rooms)
 
     async def prepare(
         self, entry: CatalogueModel, conversation: Conversation
@@ -317,7 +213,7 @@ class Node:
                 self._not_activated.append(entry.id)
                 log.error("model not brought up", model=entry.id, reason=error.message)
             self._pending.remove(entry.id)
-        self._activated = True
+        self.activated.set()
 
     async def _handle(self, message: NodeMessage) -> None:
         match message:
@@ -426,12 +322,12 @@ class Node:
             if not allowed or device.info.index in allowed
         ]
         dtype = self._devices[0][1]  # all of one kind: cards, or the CPU alone
-        required_mb = place.entry.vram_mb or _required_mb(known, dtype)
-        room = place_model(known.id, required_mb, place.entry.min_device_vram_mb, rooms)
+        required = place.entry.vram_mb or required_mb(known, dtype)
+        room = place_model(known.id, required, place.entry.min_device_vram_mb, rooms)
         device = next(device for device, _ in self._devices if device.info.index == room.index)
         dtype = next(dtype for other, dtype in self._devices if other is device)
         place.known, place.device = known, device
-        place.dtype, place.required_mb = dtype, required_mb
+        place.dtype, place.required_mb = dtype, required
         admission, engine = self._config.admission, self._config.engine
         rules = Rules(
             admission.max_in_flight or engine.batch_width,
@@ -447,7 +343,7 @@ class Node:
             engine.prefill_chunk_tokens,
             engine.batch_width,
         )
-        log.info("model placed", model=known.id, device=room.index, required_mb=required_mb)
+        log.info("model placed", model=known.id, device=room.index, required_mb=required)
         return hosted, device
 
     def _room(self, device: Device) -> Room:
@@ -549,41 +445,8 @@ class Node:
     def _status(self) -> NodeStatus:
         return NodeStatus(
             tuple(device.status() for device, _ in self._devices),
-            tuple(_state(place) for place in self._places.values()),
+            tuple(state_of(place) for place in self._places.values()),
             tuple(self._pending),
             tuple(self._not_activated),
-            self._activated,
+            self.activated.is_set(),
         )
-
-
-class NotLoaded(ModelNotFound):
-    """The model is not loaded here; whoever may load it does so, others are told."""
-
-
-def _required_mb(known: Known, dtype: Dtype) -> int:
-    """MiB for the weights and the KV cache of one usual sequence."""
-    width = BYTES[dtype]
-    context = min(known.limit.context, PLACED_CONTEXT_TOKENS)
-    kv = known.size.kv_bytes_per_token(width) * context
-    return (known.size.weights_bytes(width) + kv) // 2**20 + 1
-
-
-def _state(place: Place) -> ModelState:
-    model, known = place.model, place.known
-    kv_tokens = model.kv_tokens if model else 0
-    kv_width = known.size.kv_bytes_per_token(BYTES[place.dtype]) if known else 0
-    return ModelState(
-        entry=place.entry,
-        known=known,
-        status=place.status,
-        devices=(place.device.info.index,) if place.device else (),
-        vram_used_mb=place.weights_mb + kv_tokens * kv_width // 2**20 if model else 0,
-        in_flight=model.in_flight if model else 0,
-        queue_depth=model.queue_depth if model else 0,
-        kv_tokens=kv_tokens,
-        kv_bytes=kv_tokens * kv_width,
-        tokens_per_second=model.tokens_per_second if model else 0.0,
-        done_bytes=place.done_bytes,
-        total_bytes=place.total_bytes,
-        error=place.error.message if place.error else None,
-    )

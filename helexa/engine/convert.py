@@ -84,7 +84,11 @@ def complete(config: Any, header: GgufHeader) -> None:
     """Set what the file states and transformers 5.23 overlooks for some architectures."""
     for key, name in OVERLOOKED.items():
         stated = header.metadata.get(f"{header.architecture}.{key}")
-        if isinstance(stated, int) and name in vars(config) and "global_head_dim" not in vars(config):
+        if (
+            isinstance(stated, int)
+            and name in vars(config)
+            and "global_head_dim" not in vars(config)
+        ):
             setattr(config, name, stated)
 
 

@@ -6,7 +6,9 @@ from typing import Literal
 from helexa.engine.orders import Dtype
 
 BYTES: dict[Dtype, int] = {"fp32": 4, "bf16": 2, "fp16": 2}
-NATIVE_BF16_FLAGS = {"avx512_bf16", "amx_bf16"}  # without one of them a CPU emulates bf16
+NATIVE_BF16_FLAGS = frozenset(
+    {"avx512_bf16", "amx_bf16"}
+)  # without one of them a CPU emulates bf16
 
 
 def choose_dtype(
@@ -23,4 +25,4 @@ def choose_dtype(
         return wanted
     if compute_capability is not None:
         return "bf16" if float(compute_capability) >= 8.0 else "fp16"
-    return "bf16" if NATIVE_BF16_FLAGS & set(cpu_flags) else "fp32"
+    return "bf16" if NATIVE_BF16_FLAGS & frozenset(cpu_flags) else "fp32"

@@ -1,0 +1,1 @@
+"""HTTP: the server and its doors, and one module per listener."""

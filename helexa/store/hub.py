@@ -1,6 +1,6 @@
 """Models on a Hugging Face hub: listed, judged by their metadata, then downloaded or taken from a cache.
 
-Downloads resume by huggingface_hub's own means, in `partial / "download"`.
+Downloads lie in `partial / "download"` and resume (`downloads`).
 """
 
 import os
@@ -59,7 +59,7 @@ def look_up(source: HubSource, token: str | None) -> Repository:
         raise StoreError(f"The hub names no commit for {source}.")
     files = [f for f in info.siblings or [] if is_member(f.rfilename) and f.rfilename.isprintable()]
     hashes = {f.rfilename: f.lfs.sha256 for f in files if f.lfs and SHA256.fullmatch(f.lfs.sha256)}
-    sizes = {f.rfilename: max(f.size or 0, 0) for f in files}
+    sizes = {f.rfilename: f.size for f in files if f.size is not None and f.size >= 0}
     return Repository(source.repo, info.sha, sizes, hashes, token)
 
 

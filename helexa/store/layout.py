@@ -12,6 +12,7 @@ backup/vN/            the small files as they were before a migration from versi
 
 import fcntl
 import os
+import pwd
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -58,13 +59,32 @@ def open_layout(
 ) -> Layout:
     """The store at `root`, made if absent and migrated if older; StoreError if it is newer."""
     try:
-        for directory in (root, root / "locks", root / "models", root / "partial"):
-            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        check_owner(root, os.geteuid())
+        for directory in (root / "locks", root / "models", root / "partial"):
+            directory.mkdir(mode=0o700, exist_ok=True)
         with locked(root, "format"):
             bring_to_version(root, wanted, migrations)
     except OSError as error:
         raise StoreError(f"The model store {root} cannot be opened: {error.strerror}.") from None
     return Layout(root)
+
+
+def check_owner(root: Path, user: int) -> None:
+    """StoreError if another user's store is opened, as by sudo: that user could not use it any more."""
+    owner = root.stat().st_uid
+    if (root / "version").exists() and owner != user:
+        raise StoreError(
+            f"The model store {root} belongs to the user {user_name(owner)}: "
+            f"run this as that user (sudo -u {user_name(owner)} ...)."
+        )
+
+
+def user_name(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"#{uid}"
 
 
 def bring_to_version(

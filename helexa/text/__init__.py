@@ -1,0 +1,9 @@
+"""Between conversations and tokens.  Pure but for reading a model's files; only a node loads it.
+
+prompt      Prompter: conversation to prompt, bound to a model's directory
+template    chat templates            chat       what a template reads, in its several forms
+sandbox     Jinja that cannot harm    tokenizer  text to ids; decoder: what an id stands for
+answer      AnswerReader: tokens to events, by
+detokenize  tokens to text as they come, and
+stops       stop strings found in it
+"""

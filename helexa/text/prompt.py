@@ -26,9 +26,12 @@ SPECIAL_TOKENS = (
 
 @frozen
 class Prompt:
-    """`continues`: the prompt ends inside an assistant's message, which the answer goes on with."""
+    """`continues`: the prompt ends inside an assistant's message, which the answer goes on with.
 
-    ids: tuple[int, ...]
+    What was said does not show in a log that shows the value.
+    """
+
+    ids: tuple[int, ...] = field(repr=False)
     text: str = field(repr=False)
     continues: bool = False
 

@@ -29,6 +29,7 @@ MAX_SECONDS = 10.0
 MAX_NUMBER = 10_000  # as an argument: of `center`, `indent`, `batch` and the like
 MAX_BITS = 4096  # of an integer that a template computes
 WIDE_FORMAT = re.compile(r"\d{5}|%[^a-zA-Z%]*\*")  # a width that would blow a little text up
+NESTED_FIELD = re.compile(r"\{[^}]*\{")  # a width that is an argument of `format`
 UNFIT_METHODS = frozenset({"expandtabs", "translate"})  # of strings: they multiply their input
 UNFIT_FILTERS = frozenset({"filesizeformat", "pprint", "random", "urlize", "wordwrap", "xmlattr"})
 
@@ -167,6 +168,8 @@ class Sandbox(ImmutableSandboxedEnvironment):
         wrapped = super().wrap_str_format(value)
         if wrapped is not None:
             refuse_wide_format(value.__self__)
+            if NESTED_FIELD.search(value.__self__.replace("{{", "")):
+                raise SecurityError("the template computes a format")
         return wrapped
 
     # -- bounds ----------------------------------------------------------------------------------

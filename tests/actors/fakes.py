@@ -8,6 +8,7 @@ from attrs import define, field
 
 from helexa.actors.device import Deliver, Device
 from helexa.actors.node import Node
+from helexa.actors.supervisor import RestartPolicy, keep_running
 from helexa.config.schema import Config
 from helexa.conversation import ChoiceFinished, Conversation, Message, Sampling, Text, TextDelta
 from helexa.devices.discovery import DeviceInfo
@@ -110,6 +111,11 @@ class FakeWorker:
             else:
                 self.live[uid] = (add, count)
         return notices
+
+    def forget(self) -> None:
+        self.live.clear()
+        self.loading.clear()
+        self.models.clear()
 
     def crash_model(self, model: str) -> list[Notice]:
         """What the engine says when a model's step fails."""
@@ -265,8 +271,16 @@ class FakeHost:
         return readings()
 
     async def start(self, nursery: trio.Nursery, at_start: Sequence[CatalogueModel] = ()) -> None:
-        await nursery.start(self.device.run)
+        policy = RestartPolicy(max_restarts=1000, within=1.0, first_delay=1.0, max_delay=1.0)
+        await nursery.start(keep_running, "device", self.supervised, policy)
         await nursery.start(self.node.run, at_start)
+
+    async def supervised(self, *, task_status: trio.TaskStatus[None]) -> None:
+        """The device; its next life begins with an empty worker, as a new thread does."""
+        try:
+            await self.device.run(task_status=task_status)
+        finally:
+            self.worker.forget()
 
     @property
     def at_rest(self) -> bool:

@@ -9,7 +9,6 @@ from fakes import FakeHost, FakeLibrary, ask, entry, trace
 from trio.testing import wait_all_tasks_blocked
 
 from helexa.actors.admission import ModelGone
-from helexa.actors.node import NotLoaded
 from helexa.config.schema import Admission, Config, Server
 from helexa.conversation import (
     ChoiceFinished,
@@ -31,6 +30,7 @@ from helexa.errors import (
     ModelBusy,
     ModelNotFound,
     NotFound,
+    NotLoaded,
     ServiceUnavailable,
     StoreError,
 )

@@ -25,6 +25,7 @@ from helexa.engine.sampler import Sampler
 from helexa.engine.scheduler import Chunk
 from helexa.engine.sequence import Sequence
 from helexa.engine.worker import Worker
+from helexa.store import StoredModel
 
 GREEDY = SamplingParams(temperature=0)
 LENGTHS = (45, 9, 30)  # tokens of the prompts; the first two windows long
@@ -80,12 +81,12 @@ def test_several_sequences_interleaved(
 
 @pytest.mark.real
 @pytest.mark.parametrize("chunk", [7, 64, 4096])
-def test_the_demo_model(chunk: int, demo_model: Path) -> None:
+def test_the_demo_model(chunk: int, demo_model: StoredModel) -> None:
     worker = Worker("cpu")
-    worker.apply(load_order(demo_model, prefill_chunk_tokens=chunk))
+    worker.apply(load_order(demo_model.path, prefill_chunk_tokens=chunk))
     run(worker)
     notices = []
-    model = reference(demo_model)
+    model = reference(demo_model.path)
     for uid, length in enumerate(LENGTHS):
         worker.apply(ask(uid, length))
         notices += worker.step()

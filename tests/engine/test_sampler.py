@@ -61,9 +61,10 @@ def test_cuts_equal_those_of_transformers(
         theirs.append(MinPLogitsWarper(min_p))
     expected = theirs(torch.tensor([[0]]), logits[None].clone())[0].softmax(-1)
     ours = dense(logits, temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p)
-    # Rounding may put the one token that lies on a boundary on either side of it.
-    assert ((expected > 0) != (ours > 0)).sum() <= 1
     both = (expected > 0) & (ours > 0)
+    # Rounding may put the token that lies on a boundary, and a tail that weighs nothing, elsewhere.
+    differing = expected.maximum(ours)[~both].sort().values
+    assert differing[:-1].sum() < 1e-5
     assert torch.allclose(ours[both], expected[both], rtol=2e-2)
 
 

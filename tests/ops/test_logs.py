@@ -237,3 +237,10 @@ def test_the_ring_survives_many_writers_and_a_reader() -> None:
         lines, number, lost = ring.since(number)
         seen += len(lines) + lost
     assert seen == ring.end == 2000
+
+
+def test_any_name_can_be_a_field() -> None:
+    configure("info", "json", {}, stream := io.StringIO())
+    logs.get("helexa.test").exception("real", None, **{"event": 1, "error": 2, "self": 3})
+    told = json_of(stream)
+    assert (told["event"], told["event_"], told["error"]) == ("real", 1, 2)

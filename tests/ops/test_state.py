@@ -206,6 +206,17 @@ async def test_a_process_that_stops_in_order_leaves_no_mark(path: Path) -> None:
         assert state.read_desired() == Desired().loaded("a").loaded("b")
 
 
+async def test_a_process_that_never_had_a_model_leaves_nothing_behind(path: Path) -> None:
+    with open_state(path) as state:
+        DesiredModels(state, Desired()).stopped()
+        assert state.read_desired() is None
+        models = DesiredModels(state, Desired())
+        await models.loaded("a")
+        await models.gone("a")
+        models.stopped()
+        assert state.read_desired() == Desired()
+
+
 async def test_a_disk_that_fails_stops_nobody(
     path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

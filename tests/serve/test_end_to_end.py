@@ -42,7 +42,10 @@ def test_streamed_and_whole_are_the_same_words(client: openai.OpenAI) -> None:
     asked = {"model": MODEL, "messages": PARIS, "temperature": 0, "max_tokens": 24}
     whole = client.chat.completions.create(**asked)  # type: ignore[call-overload]
     stream = client.chat.completions.create(**asked, stream=True)  # type: ignore[call-overload]
-    assert "".join(c.choices[0].delta.content or "" for c in stream) == whole.choices[0].message.content
+    assert (
+        "".join(c.choices[0].delta.content or "" for c in stream)
+        == whole.choices[0].message.content
+    )
 
 
 def test_several_answers_with_their_log_probabilities(client: openai.OpenAI) -> None:
@@ -84,7 +87,9 @@ def test_a_stop_string_is_left_out_and_ends_the_answer(client: openai.OpenAI) ->
 
 
 def test_max_tokens_cuts_with_the_reason_length(client: openai.OpenAI) -> None:
-    answer = client.chat.completions.create(model=MODEL, messages=PARIS, temperature=0, max_tokens=3)  # type: ignore[arg-type]
+    answer = client.chat.completions.create(
+        model=MODEL, messages=PARIS, temperature=0, max_tokens=3
+    )  # type: ignore[arg-type]
     assert answer.choices[0].finish_reason == "length"
     assert answer.usage is not None
     assert answer.usage.completion_tokens == 3

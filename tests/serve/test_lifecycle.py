@@ -224,9 +224,7 @@ def test_a_second_process_on_the_same_state_directory_is_refused(process: Helexa
     assert f"in use by process {process.process.pid}" in done.stderr
 
 
-def test_an_address_in_use_is_exit_code_3_with_the_address(
-    process: Helexa, tmp_path: Path
-) -> None:
+def test_an_address_in_use_is_exit_code_3_with_the_address(process: Helexa, tmp_path: Path) -> None:
     address = process.url().removeprefix("http://")
     done = ended(
         process,
@@ -238,9 +236,7 @@ def test_an_address_in_use_is_exit_code_3_with_the_address(
     assert address in done.stderr
 
 
-def test_every_mistake_is_told_at_once_and_nothing_starts(
-    process: Helexa, tmp_path: Path
-) -> None:
+def test_every_mistake_is_told_at_once_and_nothing_starts(process: Helexa, tmp_path: Path) -> None:
     file = tmp_path / "helexa.toml"
     file.write_text('[gateway]\nlisten = 7\nlissen = "x"\n[limits]\nmax_body_mb = -1\n')
     done = subprocess.run(

@@ -59,7 +59,9 @@ def test_a_model_is_loaded_served_and_unloaded(node: Helexa) -> None:
     status, headers, answer = call("POST", base + "/v1/chat/completions", chat(), TOKEN)
     assert "Paris" in answer["choices"][0]["message"]["content"]
     assert headers["x-helexa-node"] == "beast"
-    status, _, _ = call("POST", base + "/models/unload", {"model_id": MODEL, "if_idle": True}, TOKEN)
+    status, _, _ = call(
+        "POST", base + "/models/unload", {"model_id": MODEL, "if_idle": True}, TOKEN
+    )
     assert status == 200
     assert call("GET", base + "/models", headers=TOKEN)[2] == []
 

@@ -24,8 +24,10 @@ class Hub:
     commit: str = COMMIT
     error: tuple[int, str] | None = None  # every answer: status and X-Error-Code
     token: str | None = None  # asked for, if set
-    cut: dict[str, int] = Factory(dict)  # file -> bytes after which the next GET breaks off
+    cut: dict[str, list[int]] = Factory(dict)  # file -> bytes after which the next GETs break off
+    ranges: bool = True  # whether parts of files are served
     claimed: dict[str, str] = Factory(dict)  # file -> a SHA-256 that is not its own
+    listed: dict[str, int] = Factory(dict)  # file -> a size that is not its own
     url: str = ""
     asked: list[str] = Factory(list)  # "GET name" or "GET name from-byte"
 
@@ -38,7 +40,11 @@ class Hub:
     def listing(self) -> dict[str, object]:
         siblings = []
         for name, data in self.files.items():
-            entry: dict[str, object] = {"rfilename": name, "size": len(data), "blobId": "b"}
+            entry: dict[str, object] = {
+                "rfilename": name,
+                "size": self.listed.get(name, len(data)),
+                "blobId": "b",
+            }
             if name.endswith(LARGE):
                 entry["lfs"] = {"sha256": self.sha256(name), "size": len(data), "pointerSize": 1}
             siblings.append(entry)
@@ -89,7 +95,8 @@ def serving(hub: Hub) -> Iterator[Hub]:
             }
             if start:
                 headers["Content-Range"] = f"bytes {start}-{len(data) - 1}/{len(data)}"
-            cut = hub.cut.pop(name, None) if body else None
+            cuts = hub.cut.get(name) if body else None
+            cut = cuts.pop(0) if cuts else None
             return self.send(206 if start else 200, data[start:], headers, body, cut)
 
         def fail(self, status: int, code: str) -> None:
@@ -118,7 +125,7 @@ def serving(hub: Hub) -> Iterator[Hub]:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
-    thread = Thread(target=server.serve_forever)
+    thread = Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     hub.url = f"http://127.0.0.1:{server.server_port}"
     try:

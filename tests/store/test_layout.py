@@ -10,7 +10,15 @@ from pathlib import Path
 import pytest
 
 from helexa.errors import StoreError
-from helexa.store.layout import FORMAT, locked, locked_if_free, open_layout, write_private
+from helexa.store.layout import (
+    FORMAT,
+    check_owner,
+    locked,
+    locked_if_free,
+    open_layout,
+    user_name,
+    write_private,
+)
 
 
 def mode(path: Path) -> int:
@@ -93,6 +101,19 @@ def test_a_root_that_cannot_be_made_is_told_in_words(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match="cannot be opened: Not a directory"):
         open_layout(tmp_path / "file" / "store")
+
+
+def test_another_users_store_is_not_spoilt_by_root(tmp_path: Path) -> None:
+    check_owner(tmp_path, os.geteuid() + 1)  # no store yet
+    open_layout(tmp_path)
+    check_owner(tmp_path, os.geteuid())
+    with pytest.raises(StoreError, match=r"belongs to the user .*: run this as that user"):
+        check_owner(tmp_path, os.geteuid() + 1)
+
+
+def test_a_user_without_a_name_is_told_by_number() -> None:
+    assert user_name(0) == "root"
+    assert user_name(4_000_000_000) == "#4000000000"
 
 
 HOLD = """

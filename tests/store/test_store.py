@@ -3,9 +3,11 @@
 import json
 import os
 import stat
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import gguf
 import pytest
@@ -16,7 +18,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from helexa.errors import StoreError
 from helexa.store import Store
+from helexa.store.assemble import Fetched
 from helexa.store.failures import Unreachable
+from helexa.store.fetch import fetch
 from helexa.store.layout import locked
 
 
@@ -338,9 +342,12 @@ def test_two_adds_at_once_make_one_model_and_the_second_waits(
         threading.Thread(target=lambda: found.append(open_store().add(source, second))),
     ]
     started = threading.Event()
-    monkeypatch.setattr(
-        "helexa.store.store.fetch", started_then(started, "helexa.store.fetch", "fetch")
-    )
+
+    def started_fetch(*arguments: Any) -> Fetched:
+        started.set()
+        return fetch(*arguments)
+
+    monkeypatch.setattr("helexa.store.store.fetch", started_fetch)
     threads[0].start()
     assert started.wait(60)
     threads[1].start()
@@ -351,16 +358,12 @@ def test_two_adds_at_once_make_one_model_and_the_second_waits(
     assert open_store().list() == [found[0]]
 
 
-def started_then(started: threading.Event, module: str, name: str) -> Callable[..., object]:
-    import importlib
-
-    original = getattr(importlib.import_module(module), name)
-
-    def run(*arguments: object) -> object:
-        started.set()
-        return original(*arguments)
-
-    return run
+def test_without_the_node_extra_a_hub_is_one_sentence(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "helexa.store.hub", None)
+    with pytest.raises(StoreError, match=r"pip install 'helexa\[node\]'"):
+        store.add("hf:org/toy")
 
 
 # -- hostile directories ---------------------------------------------------------------------------

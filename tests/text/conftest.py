@@ -11,7 +11,12 @@ from helexa.text.tokenizer import Tokenizer
 settings.register_profile("text", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("text")
 
-CORPUS = ["The capital of France is Paris.", "naïve café – 日本語のテキスト", "emoji 😀 and 👩‍👩‍👧", "END of it all"] * 3
+CORPUS = [
+    "The capital of France is Paris.",
+    "naïve café – 日本語のテキスト",
+    "emoji 😀 and 👩‍👩‍👧",
+    "END of it all",
+] * 3
 SPECIAL = ["<|begin|>", "<|end|>"]
 
 
@@ -33,7 +38,7 @@ def byte_level_library() -> Library:
 
 
 @pytest.fixture(scope="session")
-def byte_level(byte_level_library) -> Tokenizer:
+def byte_level(byte_level_library: Library) -> Tokenizer:
     return Tokenizer.parse(byte_level_library.to_str().encode())
 
 
@@ -43,7 +48,9 @@ def pieces_library() -> Library:
     words = ["▁", "▁The", "▁capital", "▁of", "▁France", "is", "▁Paris", ".", "a", "é"]
     tokens = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), *words]
     vocabulary = {token: id for id, token in enumerate(tokens)}
-    library = Library(models.BPE(vocabulary, [], unk_token="<unk>", byte_fallback=True, fuse_unk=True))
+    library = Library(
+        models.BPE(vocabulary, [], unk_token="<unk>", byte_fallback=True, fuse_unk=True)
+    )
     library.normalizer = normalizers.Sequence(
         [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
     )
@@ -60,5 +67,5 @@ def pieces_library() -> Library:
 
 
 @pytest.fixture(scope="session")
-def pieces(pieces_library) -> Tokenizer:
+def pieces(pieces_library: Library) -> Tokenizer:
     return Tokenizer.parse(pieces_library.to_str().encode())

@@ -29,19 +29,19 @@ def by_definition(stops: list[str], text: str) -> tuple[str, str | None]:
 
 
 @given(some_stops, some_texts)
-def test_the_text_ends_before_the_first_stop_string(stops, text) -> None:
+def test_the_text_ends_before_the_first_stop_string(stops: list[str], text: str) -> None:
     told, stopped = run(stops, [text])
     assert ("".join(told), stopped) == by_definition(stops, text)
 
 
 @given(some_stops, st.lists(st.text("abc", max_size=4), max_size=12))
-def test_how_the_text_is_cut_makes_no_difference(stops, pieces) -> None:
+def test_how_the_text_is_cut_makes_no_difference(stops: list[str], pieces: list[str]) -> None:
     told, stopped = run(stops, pieces)
     assert ("".join(told), stopped) == by_definition(stops, "".join(pieces))
 
 
 @given(some_stops, some_texts)
-def test_only_what_may_begin_a_stop_string_is_held_back(stops, text) -> None:
+def test_only_what_may_begin_a_stop_string_is_held_back(stops: list[str], text: str) -> None:
     matcher = StopMatcher(stops)
     told, stopped = "", None
     for end, letter in enumerate(text, 1):
@@ -69,7 +69,7 @@ def test_what_was_held_back_for_nothing_is_told_at_the_end() -> None:
 
 
 @pytest.mark.parametrize("stops", [["a" * 255 + "b"], ["ab" * 128, "b" * 99], ["x"]])
-def test_the_work_is_in_proportion_to_the_text(stops) -> None:
+def test_the_work_is_in_proportion_to_the_text(stops: list[str]) -> None:
     def seconds(num_letters: int) -> float:
         matcher = StopMatcher(stops)
         began = time.process_time()

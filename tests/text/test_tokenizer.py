@@ -7,18 +7,21 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer as Library
 from tokenizers import decoders, models, pre_tokenizers
 
+from helexa.conversation import Json
 from helexa.errors import StoreError
 from helexa.text.detokenize import decode
 from helexa.text.tokenizer import Tokenizer
 
 
 @given(text=st.text())
-def test_ids_are_those_of_the_library(byte_level, byte_level_library, text) -> None:
+def test_ids_are_those_of_the_library(
+    byte_level: Tokenizer, byte_level_library: Library, text: str
+) -> None:
     ids = byte_level.encode(text)
     assert list(ids) == byte_level_library.encode(text, add_special_tokens=False).ids
 
 
-def test_special_tokens_written_in_a_text_are_those_tokens(byte_level) -> None:
+def test_special_tokens_written_in_a_text_are_those_tokens(byte_level: Tokenizer) -> None:
     begin, end = byte_level.token_id("<|begin|>"), byte_level.token_id("<|end|>")
     assert byte_level.special_ids == {begin, end}
     assert byte_level.encode("<|begin|>Paris<|end|>")[0] == begin
@@ -26,25 +29,25 @@ def test_special_tokens_written_in_a_text_are_those_tokens(byte_level) -> None:
 
 
 @given(text=st.text())
-def test_the_bytes_of_the_tokens_are_those_of_the_text(byte_level, text) -> None:
+def test_the_bytes_of_the_tokens_are_those_of_the_text(byte_level: Tokenizer, text: str) -> None:
     assert b"".join(map(byte_level.token_bytes, byte_level.encode(text))) == text.encode()
 
 
-def test_a_token_with_foreign_letters_stands_for_itself(byte_level) -> None:
+def test_a_token_with_foreign_letters_stands_for_itself(byte_level: Tokenizer) -> None:
     assert byte_level.token_bytes(byte_level.token_id("<｜wide｜>")) == "<｜wide｜>".encode()
 
 
-def test_a_lone_byte_is_a_token_of_its_own(pieces) -> None:
+def test_a_lone_byte_is_a_token_of_its_own(pieces: Tokenizer) -> None:
     ids = pieces.encode("😀")
     assert b"".join(map(pieces.token_bytes, ids)) == b" " + "😀".encode()
     assert pieces.token_bytes(pieces.token_id("<0xE2>")) == b"\xe2"
 
 
-def test_an_id_beyond_the_vocabulary_stands_for_nothing(byte_level) -> None:
+def test_an_id_beyond_the_vocabulary_stands_for_nothing(byte_level: Tokenizer) -> None:
     assert byte_level.token_bytes(10**6) == b""
 
 
-def test_a_prompt_is_never_cut_or_padded(byte_level_library) -> None:
+def test_a_prompt_is_never_cut_or_padded(byte_level_library: Library) -> None:
     library = Library.from_str(byte_level_library.to_str())
     library.enable_truncation(3)
     library.enable_padding(length=50)
@@ -96,7 +99,9 @@ def test_a_malformed_file_is_one_clear_error(data: bytes) -> None:
         {"type": "CTC", "pad_token": "<pad>", "word_delimiter_token": "|", "cleanup": True},
     ],
 )
-def test_a_decoder_of_another_kind_of_model_is_refused(byte_level_library, decoder) -> None:
+def test_a_decoder_of_another_kind_of_model_is_refused(
+    byte_level_library: Library, decoder: Json
+) -> None:
     content = orjson.loads(byte_level_library.to_str()) | {"decoder": decoder}
     with pytest.raises(StoreError, match="not supported"):
         Tokenizer.parse(orjson.dumps(content))
@@ -107,6 +112,6 @@ def test_a_missing_file_is_one_clear_error(tmp_path: Path) -> None:
         Tokenizer.load(tmp_path / "tokenizer.json")
 
 
-def test_a_file_is_read(tmp_path: Path, byte_level, byte_level_library) -> None:
+def test_a_file_is_read(tmp_path: Path, byte_level: Tokenizer, byte_level_library: Library) -> None:
     byte_level_library.save(str(tmp_path / "tokenizer.json"))
     assert Tokenizer.load(tmp_path / "tokenizer.json").encode("Paris") == byte_level.encode("Paris")

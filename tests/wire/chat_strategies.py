@@ -26,7 +26,9 @@ words = st.text(min_size=1, max_size=20)
 counts = st.integers(0, 2**40)
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3)
+    ),
     max_leaves=10,
 )
 json_objects = st.dictionaries(st.text(max_size=8), json_values, max_size=4)
@@ -55,9 +57,7 @@ messages = st.one_of(
         st.lists(calls, max_size=2).map(tuple),
         names,
     ),
-    st.builds(
-        Message, st.just("tool"), st.tuples(st.builds(ToolResult, words, contents)), names
-    ),
+    st.builds(Message, st.just("tool"), st.tuples(st.builds(ToolResult, words, contents)), names),
 )
 tools = st.builds(Tool, words, st.none() | st.text(max_size=20), json_objects)
 
@@ -119,7 +119,10 @@ def answers(draw: st.DrawFn) -> list[Event]:
     lines: list[list[Event]] = []
     for choice in range(draw(st.integers(1, 3))):
         deltas = st.builds(
-            TextDelta, st.just(choice), st.text(max_size=9), st.lists(logprobs, max_size=2).map(tuple)
+            TextDelta,
+            st.just(choice),
+            st.text(max_size=9),
+            st.lists(logprobs, max_size=2).map(tuple),
         ).filter(lambda delta: delta.text or delta.logprobs)
         stop = draw(option(words))
         reason = "stop" if stop is not None else draw(st.sampled_from(["stop", "length"]))

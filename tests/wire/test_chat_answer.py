@@ -7,7 +7,9 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from helexa.conversation import (
     ChoiceFinished,
+    Event,
     Finished,
+    Json,
     Progress,
     Started,
     TextDelta,
@@ -36,7 +38,7 @@ USAGE_JSON = {
 }
 
 
-def stream(events, **options) -> bytes:
+def stream(events: list[Event], **options: bool) -> bytes:
     writer = StreamWriter("chatcmpl-1", "m", 1_700_000_000, **options)
     return b"".join(writer.write(event) for event in events)
 
@@ -45,17 +47,19 @@ def chunks(data: bytes) -> list[ChatCompletionChunk]:
     """The chunks as the openai SDK reads them, and the `[DONE]` at their end."""
     frames = [line for line in data.split(b"\n\n") if line and not line.startswith(b":")]
     assert frames.pop() == b"data: [DONE]"
-    return [ChatCompletionChunk.model_validate_json(frame.removeprefix(b"data: ")) for frame in frames]
+    return [
+        ChatCompletionChunk.model_validate_json(frame.removeprefix(b"data: ")) for frame in frames
+    ]
 
 
-def whole(events) -> bytes:
+def whole(events: list[Event]) -> bytes:
     collector = Collector()
     for event in events:
         collector.add(event)
     return write_answer(collector.answer, id="chatcmpl-1", model="m", created=1_700_000_000)
 
 
-def read(data: bytes) -> list:
+def read(data: bytes) -> list[Event]:
     reader = StreamReader()
     return [*reader.feed(data), *reader.finish()]
 
@@ -72,7 +76,7 @@ def test_a_whole_answer_is_what_the_sdk_expects() -> None:
 
 
 @given(answers())
-def test_any_whole_answer_is_what_the_sdk_expects(events) -> None:
+def test_any_whole_answer_is_what_the_sdk_expects(events: list[Event]) -> None:
     completion = ChatCompletion.model_validate_json(whole(events))
     assert [choice.index for choice in completion.choices] == list(range(len(completion.choices)))
 
@@ -85,7 +89,7 @@ def test_an_answer_is_not_whole_before_its_last_event() -> None:
 
 
 @given(answers())
-def test_a_whole_answer_read_back_says_the_same(events) -> None:
+def test_a_whole_answer_read_back_says_the_same(events: list[Event]) -> None:
     read_back = Collector()
     original = Collector()
     for event in events:
@@ -126,7 +130,10 @@ def test_of_several_choices_the_last_finish_chunk_has_the_usage() -> None:
     ]
     found = chunks(stream(events))
     finishes = [chunk for chunk in found if chunk.choices[0].finish_reason]
-    assert [(chunk.choices[0].index, chunk.usage is None) for chunk in finishes] == [(1, True), (0, False)]
+    assert [(chunk.choices[0].index, chunk.usage is None) for chunk in finishes] == [
+        (1, True),
+        (0, False),
+    ]
     assert finishes[1].choices[0].stop_reason == "END"
     roles = [chunk.choices[0].index for chunk in found if chunk.choices[0].delta.role]
     assert roles == [1, 0]
@@ -165,14 +172,16 @@ def test_an_error_in_the_stream_ends_it() -> None:
 
 
 @given(answers(), st.booleans())
-def test_every_chunk_is_what_the_sdk_expects(events, include_usage) -> None:
+def test_every_chunk_is_what_the_sdk_expects(events: list[Event], include_usage: bool) -> None:
     found = chunks(stream(events, include_usage=include_usage))
     assert sum(chunk.usage is not None for chunk in found) == 1
     assert found[-1].usage is not None
 
 
 @given(st.data(), answers(), st.booleans())
-def test_a_stream_read_back_is_the_same_events_however_it_is_cut(data, events, include_usage) -> None:
+def test_a_stream_read_back_is_the_same_events_however_it_is_cut(
+    data: st.DataObject, events: list[Event], include_usage: bool
+) -> None:
     written = stream(events, include_usage=include_usage)
     reader = StreamReader()
     found = [event for piece in data.draw(cuts(written)) for event in reader.feed(piece)]
@@ -182,7 +191,7 @@ def test_a_stream_read_back_is_the_same_events_however_it_is_cut(data, events, i
 # -- streams of other servers --------------------------------------------------------------------------
 
 
-def foreign(*frames) -> bytes:
+def foreign(*frames: Json) -> bytes:
     return b"".join(b"data: %s\n\n" % orjson.dumps(frame) for frame in frames)
 
 
@@ -217,7 +226,7 @@ def test_a_foreign_stream_needs_neither_role_nor_comments_nor_usage() -> None:
         b"data: {\n\n",
     ],
 )
-def test_a_stream_that_is_cut_off_or_malformed_is_never_a_whole_answer(data) -> None:
+def test_a_stream_that_is_cut_off_or_malformed_is_never_a_whole_answer(data: bytes) -> None:
     with pytest.raises(UpstreamMalformed):
         read(data)
 
@@ -227,8 +236,7 @@ def test_an_error_in_a_foreign_stream_is_raised_after_what_came_before() -> None
     data = foreign({"choices": [{"delta": {"content": "a"}}]}, {"error": error})
     found = []
     with pytest.raises(UpstreamError) as raised:
-        for event in StreamReader().feed(data):
-            found.append(event)
+        found.extend(StreamReader().feed(data))
     assert found == [Started(0), TextDelta(0, "a")]
     assert (raised.value.type, raised.value.code) == ("rate_limit_error", "rate_limit_exceeded")
     assert raised.value.status == 502
@@ -236,15 +244,22 @@ def test_an_error_in_a_foreign_stream_is_raised_after_what_came_before() -> None
 
 @pytest.mark.parametrize(
     "body",
-    [b"", b"[]", b"{}", b'{"choices": []}', b'{"usage": {}, "choices": [{"message": 3}]}', b"<html>"],
+    [
+        b"",
+        b"[]",
+        b"{}",
+        b'{"choices": []}',
+        b'{"usage": {}, "choices": [{"message": 3}]}',
+        b"<html>",
+    ],
 )
-def test_a_malformed_whole_answer_is_told_as_such(body) -> None:
+def test_a_malformed_whole_answer_is_told_as_such(body: bytes) -> None:
     with pytest.raises(UpstreamMalformed):
         read_answer(body)
 
 
 @pytest.mark.parametrize("error", [{"message": "no"}, "no", {"code": 3}])
-def test_an_error_in_place_of_an_answer_is_raised(error) -> None:
+def test_an_error_in_place_of_an_answer_is_raised(error: Json) -> None:
     with pytest.raises(UpstreamError) as raised:
         read_answer(orjson.dumps({"error": error}))
     assert raised.value.code == "upstream_error"

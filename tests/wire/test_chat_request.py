@@ -2,24 +2,35 @@ from pathlib import Path
 
 import orjson
 import pytest
+from chat_strategies import conversations, json_values
 from hypothesis import given
 from hypothesis import strategies as st
-from chat_strategies import conversations, json_values
 
-from helexa.conversation import Image, Message, Reasoning, Sampling, Text, Tool, ToolCall, ToolResult
+from helexa.conversation import (
+    Conversation,
+    Image,
+    Json,
+    Message,
+    Reasoning,
+    Sampling,
+    Text,
+    Tool,
+    ToolCall,
+    ToolResult,
+)
 from helexa.errors import HelexaError, InvalidRequest, MissingModelField
 from helexa.wire.fields import parse_json
-from helexa.wire.openai_chat import read_request, write_request
+from helexa.wire.openai_chat import ChatRequest, read_request, write_request
 
 RECORDED = Path(__file__).parent / "recorded"
 HELLO = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
 
 
-def read(**fields):
+def read(**fields: Json) -> ChatRequest:
     return read_request(parse_json(orjson.dumps(HELLO | fields)))
 
 
-def read_message(**message):
+def read_message(**message: Json) -> Message:
     (found,) = read(messages=[message]).conversation.messages
     return found
 
@@ -86,8 +97,25 @@ def test_logprobs_without_alternatives_are_logprobs() -> None:
 
 
 def test_null_is_the_same_as_leaving_a_field_out() -> None:
-    names = ["temperature", "top_p", "n", "stop", "tools", "tool_choice", "response_format", "stream"]
-    names += ["max_tokens", "logit_bias", "seed", "stream_options", "audio", "modalities", "functions"]
+    names = [
+        "temperature",
+        "top_p",
+        "n",
+        "stop",
+        "tools",
+        "tool_choice",
+        "response_format",
+        "stream",
+    ]
+    names += [
+        "max_tokens",
+        "logit_bias",
+        "seed",
+        "stream_options",
+        "audio",
+        "modalities",
+        "functions",
+    ]
     assert read(**dict.fromkeys(names)) == read()
 
 
@@ -97,7 +125,7 @@ def test_unknown_fields_are_ignored() -> None:
 
 @pytest.mark.parametrize("content", ["", None, [], [{"type": "text", "text": ""}]])
 @pytest.mark.parametrize("role", ["system", "developer", "user", "assistant"])
-def test_empty_content_is_accepted_from_anyone(role, content) -> None:
+def test_empty_content_is_accepted_from_anyone(role: str, content: Json) -> None:
     assert read_message(role=role, content=content) == Message(role, ())
 
 
@@ -128,22 +156,30 @@ def test_a_tool_message_is_the_result_of_its_call() -> None:
 
 
 def test_the_form_before_tools_is_understood_in_the_history() -> None:
-    call = read_message(role="assistant", content=None, function_call={"name": "f", "arguments": "{}"})
+    call = read_message(
+        role="assistant", content=None, function_call={"name": "f", "arguments": "{}"}
+    )
     result = read_message(role="function", name="f", content="1")
     assert call.parts == (ToolCall("f", "f", "{}"),)
     assert result == Message("tool", (ToolResult("f", (Text("1"),)),), "f")
 
 
 def test_tools_are_read_and_hidden_by_tool_choice_none() -> None:
-    tool = {"type": "function", "function": {"name": "f", "description": "d", "parameters": {"a": 1}}}
+    tool = {
+        "type": "function",
+        "function": {"name": "f", "description": "d", "parameters": {"a": 1}},
+    }
     bare = {"type": "function", "function": {"name": "g"}}
     found = read(tools=[tool, bare], tool_choice="auto").conversation.tools
-    assert found == (Tool("f", "d", {"a": 1}), Tool("g", None, {"type": "object", "properties": {}}))
+    assert found == (
+        Tool("f", "d", {"a": 1}),
+        Tool("g", None, {"type": "object", "properties": {}}),
+    )
     assert read(tools=[tool], tool_choice="none").conversation.tools == ()
 
 
 def test_wishes_about_reasoning_are_told_to_the_template() -> None:
-    def kwargs(**fields):
+    def kwargs(**fields: Json) -> dict[str, Json]:
         return dict(read(**fields).conversation.template_kwargs)
 
     assert kwargs() == {}
@@ -175,7 +211,7 @@ def test_what_real_clients_send_is_read_and_written_again(path: Path) -> None:
 
 
 @pytest.mark.parametrize("model", [None, ""])
-def test_a_request_without_a_model_is_told_so(model) -> None:
+def test_a_request_without_a_model_is_told_so(model: str | None) -> None:
     with pytest.raises(MissingModelField) as refused:
         read(model=model)
     assert refused.value.code == "missing_model_field"
@@ -299,7 +335,7 @@ CALL = {"id": "c", "function": {"name": "f"}}
     ],
     ids=str,
 )
-def test_what_cannot_be_served_is_refused_by_its_path(fields, param) -> None:
+def test_what_cannot_be_served_is_refused_by_its_path(fields: dict[str, Json], param: str) -> None:
     with pytest.raises(InvalidRequest) as refused:
         read(**fields)
     assert refused.value.param == param
@@ -317,7 +353,7 @@ def test_a_schema_nested_without_end_is_refused() -> None:
 
 
 @given(conversations)
-def test_a_conversation_written_and_read_is_the_same(conversation) -> None:
+def test_a_conversation_written_and_read_is_the_same(conversation: Conversation) -> None:
     body = parse_json(orjson.dumps(write_request(conversation, stream=True, include_usage=True)))
     request = read_request(body)
     assert request.conversation == conversation
@@ -328,7 +364,7 @@ def test_a_conversation_written_and_read_is_the_same(conversation) -> None:
 def test_results_beside_other_words_become_messages_of_their_own() -> None:
     results = (ToolResult("a", (Text("1"),)), ToolResult("b", ()))
     mixed = Message("user", (*results, Text("go on")))
-    body = write_request(read().conversation.__class__(model="m", messages=(mixed,)))
+    body = write_request(Conversation("m", (mixed,)))
     assert body["messages"] == [
         {"role": "tool", "tool_call_id": "a", "content": "1"},
         {"role": "tool", "tool_call_id": "b", "content": ""},
@@ -336,16 +372,30 @@ def test_results_beside_other_words_become_messages_of_their_own() -> None:
     ]
 
 
-FIELDS = [*HELLO, "temperature", "stop", "tools", "tool_choice", "logit_bias", "n", "stream_options"]
+def refused(body: Json) -> HelexaError | None:
+    try:
+        read_request(body)
+    except HelexaError as error:
+        return error
+    return None
+
+
+FIELDS = [
+    *HELLO,
+    "temperature",
+    "stop",
+    "tools",
+    "tool_choice",
+    "logit_bias",
+    "n",
+    "stream_options",
+]
 
 
 @given(st.dictionaries(st.sampled_from(FIELDS), json_values))
-def test_whatever_is_sent_is_read_or_refused_in_words(fields) -> None:
-    try:
-        read_request(HELLO | fields)
-    except HelexaError as error:
-        assert 400 <= error.status < 500
-        assert error.message
+def test_whatever_is_sent_is_read_or_refused_in_words(fields: dict[str, Json]) -> None:
+    error = refused(HELLO | fields)
+    assert error is None or (error.status == 400 and error.message)
 
 
 MESSAGE_FIELDS = ["content", "tool_calls", "name", "tool_call_id", "function_call", "reasoning"]
@@ -355,9 +405,8 @@ MESSAGE_FIELDS = ["content", "tool_calls", "name", "tool_call_id", "function_cal
     st.sampled_from(["user", "assistant", "tool", "function"]),
     st.dictionaries(st.sampled_from(MESSAGE_FIELDS), json_values),
 )
-def test_whatever_a_message_holds_is_read_or_refused_in_words(role, fields) -> None:
-    try:
-        read_request(HELLO | {"messages": [{"role": role} | fields]})
-    except HelexaError as error:
-        assert error.param
-        assert error.param.startswith("messages[0]")
+def test_whatever_a_message_holds_is_read_or_refused_in_words(
+    role: str, fields: dict[str, Json]
+) -> None:
+    error = refused(HELLO | {"messages": [{"role": role} | fields]})
+    assert error is None or (error.param and error.param.startswith("messages[0]"))

@@ -1,5 +1,8 @@
+from collections.abc import Callable
+
 import pytest
 
+from helexa.conversation import Json
 from helexa.errors import InvalidRequest
 from helexa.wire.fields import Fields, depth, parse_json
 
@@ -53,7 +56,9 @@ def test_of_a_duplicate_key_the_last_one_counts() -> None:
         (lambda fields: fields.objects("a", 9)[1].text("b"), [{}, {"b": 1}], "a[1].b"),
     ],
 )
-def test_a_wrong_value_is_refused_by_its_path(read, value, param) -> None:
+def test_a_wrong_value_is_refused_by_its_path(
+    read: Callable[[Fields], object], value: Json, param: str
+) -> None:
     with pytest.raises(InvalidRequest) as refused:
         read(Fields({"a": value}))
     assert refused.value.param == param

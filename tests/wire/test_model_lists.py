@@ -57,7 +57,7 @@ def test_the_sdk_reads_every_entry() -> None:
 
 
 @pytest.mark.parametrize("entry", [LOADED, UNKNOWN])
-def test_no_entry_claims_what_misleads_clients(entry) -> None:
+def test_no_entry_claims_what_misleads_clients(entry: ModelEntry) -> None:
     assert "max_model_len" not in write_named(entry.id, [entry])
     assert "max_model_len" not in write_node_entry(entry)
 

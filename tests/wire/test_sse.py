@@ -7,7 +7,7 @@ from helexa.errors import UpstreamMalformed
 from helexa.wire import sse
 from helexa.wire.sse import Comment, Frame, Parser
 
-lines = st.text(st.characters(exclude_characters="\r\n"), max_size=12)
+lines = st.text(st.characters(codec="utf-8", exclude_characters="\r\n"), max_size=12)
 
 
 def parse(data: bytes) -> list[Frame | Comment]:
@@ -35,12 +35,18 @@ def parse(data: bytes) -> list[Frame | Comment]:
         (b"data: cut off\n", []),
     ],
 )
-def test_a_stream_is_read_as_the_standard_says(data, found) -> None:
+def test_a_stream_is_read_as_the_standard_says(data: bytes, found: list[Frame | Comment]) -> None:
     assert parse(data) == found
 
 
-@given(st.data(), st.lists(lines | st.just("data: x"), max_size=8), st.sampled_from(["\n", "\r\n", "\r"]))
-def test_how_the_bytes_are_cut_makes_no_difference(data, written, end) -> None:
+@given(
+    st.data(),
+    st.lists(lines | st.just("data: x"), max_size=8),
+    st.sampled_from(["\n", "\r\n", "\r"]),
+)
+def test_how_the_bytes_are_cut_makes_no_difference(
+    data: st.DataObject, written: list[str], end: str
+) -> None:
     stream = (end.join(["data: first", *written, "", ""])).encode()
     parser = Parser()
     found = [event for piece in data.draw(cuts(stream)) for event in parser.feed(piece)]
@@ -48,18 +54,19 @@ def test_how_the_bytes_are_cut_makes_no_difference(data, written, end) -> None:
 
 
 @given(lines, st.none() | st.text("abc_.", min_size=1))
-def test_what_is_written_is_read(text, event) -> None:
+def test_what_is_written_is_read(text: str, event: str | None) -> None:
     assert parse(sse.frame(text.encode(), event)) == [Frame(text, event or "message")]
 
 
 @given(lines)
-def test_a_comment_is_read_as_it_was_written(text) -> None:
+def test_a_comment_is_read_as_it_was_written(text: str) -> None:
     assert parse(sse.comment(text)) == [Comment(text)]
 
 
-@pytest.mark.parametrize("data", [b"x" * 101, b"data: " + b"x" * 200 + b"\n", b"data: 0123456789\n" * 11])
-def test_an_event_without_end_is_refused(data) -> None:
+@pytest.mark.parametrize(
+    "data", [b"x" * 101, b"data: " + b"x" * 200 + b"\n", b"data: 0123456789\n" * 11]
+)
+def test_an_event_without_end_is_refused(data: bytes) -> None:
     parser = Parser(max_bytes=100)
     with pytest.raises(UpstreamMalformed):
-        for i in range(len(data)):
-            parser.feed(data[i : i + 1])
+        list(map(parser.feed, (data[i : i + 1] for i in range(len(data)))))

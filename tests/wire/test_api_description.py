@@ -8,6 +8,7 @@ from chat_strategies import answers, conversations
 from hypothesis import given, settings
 from test_model_lists import LOADED, UNKNOWN
 
+from helexa.conversation import Conversation, Event, Json
 from helexa.errors import ContextLengthExceeded
 from helexa.wire.answer import Collector
 from helexa.wire.envelope import status_and_body
@@ -44,7 +45,7 @@ ROUTES = {
 }
 
 
-def valid(name: str, value) -> bool:
+def valid(name: str, value: Json) -> bool:
     """Whether a value has the described shape `name`."""
     components = {"components": description("gateway")["components"]}
     schema = {"$ref": f"#/components/schemas/{name}"} | components
@@ -52,14 +53,14 @@ def valid(name: str, value) -> bool:
 
 
 @pytest.mark.parametrize("listener", ["gateway", "node"])
-def test_each_listener_describes_its_routes(listener) -> None:
+def test_each_listener_describes_its_routes(listener: str) -> None:
     paths = description(listener)["paths"]
     found = {f"{verb.upper()} {path}" for path, verbs in paths.items() for verb in verbs}
     assert found == ROUTES[listener]
 
 
 @pytest.mark.parametrize("listener", ["gateway", "node"])
-def test_every_reference_leads_somewhere(listener) -> None:
+def test_every_reference_leads_somewhere(listener: str) -> None:
     whole = description(listener)
     schemas = whole["components"]["schemas"]
     for part in orjson.dumps(whole).decode().split('"#/components/schemas/')[1:]:
@@ -70,17 +71,17 @@ def test_every_reference_leads_somewhere(listener) -> None:
 
 @settings(max_examples=30)
 @given(CHAT.as_strategy())
-def test_every_request_that_the_description_allows_is_read(case) -> None:
+def test_every_request_that_the_description_allows_is_read(case: schemathesis.Case) -> None:
     read_request(parse_json(json.dumps(case.body).encode()))
 
 
 @given(conversations.filter(lambda found: "image_url" not in str(write_request(found))))
-def test_every_request_of_ours_is_allowed_by_the_description(conversation) -> None:
+def test_every_request_of_ours_is_allowed_by_the_description(conversation: Conversation) -> None:
     assert valid("ChatRequest", write_request(conversation, stream=True))
 
 
 @given(answers())
-def test_every_answer_has_the_described_shape(events) -> None:
+def test_every_answer_has_the_described_shape(events: list[Event]) -> None:
     collector, writer, stream = Collector(), StreamWriter("chatcmpl-1", "m", 1), b""
     for event in events:
         collector.add(event)

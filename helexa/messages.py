@@ -1,0 +1,57 @@
+"""What is said to the node actor: by others who ask it, and by its models who tell it.
+
+Imperatives are questions and get one answer; past participles are told and get none.
+"""
+
+from attrs import frozen
+
+from helexa.actors.mailbox import Request
+from helexa.actors.model import LoadMoved, Model, Ready, Recovering
+from helexa.actors.place import NodeStatus
+from helexa.errors import HelexaError
+from helexa.fleet.catalogue import CatalogueModel
+
+
+@frozen(eq=False)
+class LoadModel(Request[None]):
+    """Answered once the model is loaded; joins a load in progress.
+
+    `insist` tries again at once what failed a moment ago: an operator asks, not a request.
+    """
+
+    entry: CatalogueModel
+    insist: bool = False
+    devices: tuple[int, ...] = ()  # indexes it may go to; empty for any
+
+
+@frozen(eq=False)
+class UnloadModel(Request[None]):
+    """Answered once the memory is free."""
+
+    model: str
+    if_idle: bool = False
+
+
+@frozen(eq=False)
+class FindModel(Request[Model]):
+    """The loaded model; ModelNotFound when it is not loaded, ServiceUnavailable while it recovers."""
+
+    model: str
+
+
+@frozen(eq=False)
+class GetStatus(Request[NodeStatus]):
+    """A snapshot of devices and models."""
+
+
+@frozen
+class Gone:
+    """The model's task ended: unloaded as asked, or by the error."""
+
+    model: str
+    error: HelexaError | None
+
+
+NodeMessage = (
+    LoadModel | UnloadModel | FindModel | GetStatus | Gone | Ready | Recovering | LoadMoved
+)

@@ -1,0 +1,128 @@
+"""However requests end, and in whatever order things happen, nothing stays taken."""
+
+from contextlib import aclosing
+from functools import partial
+
+import trio
+from fakes import FakeHost, ask, entry, trace
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from trio.testing import MockClock
+
+from helexa.config.schema import Admission, Config, Fleet, Server
+from helexa.conversation import Finished, Sampling
+from helexa.errors import HelexaError, ServiceUnavailable
+from helexa.fleet.catalogue import Catalogue
+from helexa.gateway import Gateway
+from helexa.metrics import Metrics
+from helexa.shelf import Shelf
+
+CONFIG = Config(
+    admission=Admission(max_in_flight=2, max_queue_depth=2, max_wait_secs=20),
+    fleet=Fleet(max_load_waiters=3, load_wait_secs=30),
+    server=Server(drain_seconds=10),
+)
+MODELS = ("one", "two")
+
+seconds = st.integers(0, 40).map(lambda tenths: tenths / 4)
+models = st.sampled_from(MODELS)
+asking = st.tuples(st.just("ask"), models, st.integers(1, 30), st.integers(1, 3), seconds)
+stopping = st.tuples(st.just("stop"), models, st.integers(1, 9))
+unloading = st.tuples(st.just("unload"), models, st.booleans())
+crashing = st.tuples(st.sampled_from(["crash model", "refuse load"]), models)
+dying = st.tuples(st.just("crash device"), models)
+steps = st.lists(
+    st.tuples(seconds, st.one_of(asking, asking, stopping, unloading, crashing, dying)), max_size=25
+)
+
+
+class World:
+    """A gateway over one virtual host, and what is done to it."""
+
+    def __init__(self) -> None:
+        self.host = FakeHost(CONFIG)
+        catalogue = Catalogue(tuple(entry(model) for model in MODELS))
+        shelf = Shelf(catalogue, lambda: catalogue)
+        self.gateway = Gateway(CONFIG, shelf, self.host.node, Metrics())
+        self.outcomes: list[str] = []
+
+    async def ask(self, model: str, max_tokens: int, n: int, patience: float) -> None:
+        """One client, who leaves after `patience` seconds."""
+        conversation = ask("hello", model, max_tokens=max_tokens, n=n)
+        with trio.move_on_after(patience) as left:
+            await self._consume(conversation)
+        if left.cancelled_caught:
+            self.outcomes.append("left")
+
+    async def stop(self, model: str, at: int) -> None:
+        """One client with a stop string that comes as token number `at`."""
+        sampling = Sampling(stop=(str(at),))
+        await self._consume(ask("hello", model, max_tokens=40, sampling=sampling))
+
+    async def _consume(self, conversation: object) -> None:
+        try:
+            async with aclosing(self.gateway.generate(conversation, trace())) as events:  # type: ignore[arg-type]
+                async for event in events:
+                    last = event
+        except HelexaError as error:
+            self.outcomes.append(type(error).__name__)
+        else:
+            assert isinstance(last, Finished)
+            self.outcomes.append("finished")
+
+    async def unload(self, model: str, if_idle: bool) -> None:
+        try:
+            await self.host.node.unload(model, if_idle=if_idle)
+        except HelexaError as error:
+            self.outcomes.append(type(error).__name__)
+
+    def crash_model(self, model: str) -> None:
+        worker = self.host.worker
+        if model in worker.models.values() and not worker.loading:
+            self.host.driver.deliver(worker.crash_model(model))
+
+    def crash_device(self, model: str) -> None:
+        if not self.host.worker.idle:
+            self.host.worker.crash = RuntimeError("a bug in the loop")
+
+    def refuse_load(self, model: str) -> None:
+        self.host.worker.refuse_loads.append(ServiceUnavailable("torn"))
+
+
+async def live_through(script: list[tuple[float, tuple[object, ...]]]) -> None:
+    world = World()
+    num_clients = 0
+    async with trio.open_nursery() as host:
+        await world.host.start(host)
+        async with trio.open_nursery() as clients:
+            for pause, (what, *args) in script:
+                await trio.sleep(pause)
+                match what:
+                    case "ask" | "stop":
+                        num_clients += 1
+                        clients.start_soon(partial(getattr(world, str(what)), *args))
+                    case "unload":
+                        clients.start_soon(partial(world.unload, *args))
+                    case _:
+                        getattr(world, str(what).replace(" ", "_"))(*args)
+        await trio.sleep(60)  # restarts, drains and aborts that are under way
+        await assert_at_rest(world, num_clients)
+        host.cancel_scope.cancel()
+
+
+async def assert_at_rest(world: World, num_clients: int) -> None:
+    status = await world.host.node.status()
+    assert [(m.in_flight, m.queue_depth, m.kv_tokens) for m in status.models] == [
+        (0, 0, 0) for _ in status.models
+    ]
+    assert world.host.worker.live == {}
+    assert world.host.worker.loading == {}
+    assert [device.num_sequences for device in status.devices] == [0]
+    assert world.gateway.num_load_waiters == 0
+    assert len(world.outcomes) >= num_clients
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(script=steps)
+def test_random_lives_leave_nothing_behind(script: list[tuple[float, tuple[object, ...]]]) -> None:
+    trio.run(live_through, script, clock=MockClock(autojump_threshold=0))

@@ -1,0 +1,65 @@
+"""What the server says of itself is true, and nothing that follows from it makes a 5xx."""
+
+from typing import Any
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, given, settings
+from process import Helexa, call
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+pytestmark = pytest.mark.real
+
+CHECKS = [
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_schema_conformance,
+]
+EXAMPLES = settings(
+    max_examples=25,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=list(HealthCheck),
+)
+
+
+def modes(operation: Any) -> list[schemathesis.GenerationMode]:
+    """Only a body can break its description: a path holds any text."""
+    takes = list(operation.body)
+    return list(schemathesis.GenerationMode)[: 2 if takes else 1]
+
+
+def keep_description(served: Helexa, role: str) -> None:
+    """Try every operation with what its description allows, and with what it does not."""
+    description = schemathesis.openapi.from_url(served.url(role) + "/openapi.json")
+    for found in description.get_all_operations():
+        operation = found.ok()
+        for mode in modes(operation):
+
+            @given(case=operation.as_strategy(generation_mode=mode))
+            @EXAMPLES
+            def check(case: schemathesis.Case) -> None:
+                case.call_and_validate(checks=CHECKS)
+
+            check()
+
+
+@pytest.mark.parametrize("role", ["gateway", "node"])
+def test_a_listener_keeps_its_description(served: Helexa, role: str) -> None:
+    keep_description(served, role)
+    assert served.status["open"] == {"sequences": 0, "slots": 0, "reservations": 0}
+
+
+def test_every_route_is_described(served: Helexa) -> None:
+    for role, paths in {
+        "gateway": {"/", "/health", "/v1/models", "/v1/models/{id}", "/v1/chat/completions"},
+        "node": {"/discovery", "/health", "/version", "/models", "/models/load", "/models/unload"},
+    }.items():
+        description = call("GET", served.url(role) + "/openapi.json")[2]
+        assert paths <= set(description["paths"])

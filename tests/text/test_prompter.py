@@ -1,0 +1,139 @@
+import json
+from pathlib import Path
+
+import pytest
+from tokenizers import Tokenizer as Library
+
+from helexa.conversation import Conversation, Image, Json, Message, Part, Text, Tool, ToolResult
+from helexa.errors import StoreError, VisionUnsupported
+from helexa.store import StoredModel
+from helexa.text.prompt import Prompter
+from helexa.text.tokenizer import Tokenizer
+
+HELLO = Conversation("m", (Message("user", (Text("Paris"),)),))
+DEFAULT = "{{ bos_token }}{% for m in messages %}{{ m.content }}{% endfor %}<|end|>"
+
+
+@pytest.fixture
+def model(tmp_path: Path, byte_level_library: Library) -> Path:
+    byte_level_library.save(str(tmp_path / "tokenizer.json"))
+    return tmp_path
+
+
+def put(model: Path, name: str, value: Json) -> None:
+    (model / name).parent.mkdir(exist_ok=True)
+    (model / name).write_text(value if isinstance(value, str) else json.dumps(value))
+
+
+def test_the_prompt_is_the_rendered_template_in_tokens(model: Path, byte_level: Tokenizer) -> None:
+    tokens = {"bos_token": {"content": "<|begin|>"}, "eos_token": "<|end|>", "pad_token": None}
+    put(model, "tokenizer_config.json", tokens | {"chat_template": DEFAULT})
+    prompt = Prompter.load(model).prompt(HELLO)
+    assert prompt.text == "<|begin|>Paris<|end|>"
+    assert prompt.ids == byte_level.encode("<|begin|>Paris<|end|>")
+    assert len(prompt.ids) < 8
+    assert not prompt.continues
+
+
+def test_what_was_said_is_not_shown_by_accident(model: Path) -> None:
+    assert repr(Prompter.load(model).prompt(HELLO)) == "Prompt(continues=False)"
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"chat_template.jinja": "jinja"},
+        {"chat_template.json": {"chat_template": "jinja"}},
+        {"tokenizer_config.json": {"chat_template": "jinja"}},
+        {"tokenizer_config.json": {"chat_template": [{"name": "default", "template": "jinja"}]}},
+        {"tokenizer_config.json": {"chat_template": "old"}, "chat_template.jinja": "jinja"},
+    ],
+    ids=str,
+)
+def test_the_template_is_found_where_models_keep_it(model: Path, files: dict[str, Json]) -> None:
+    for name, content in files.items():
+        put(model, name, content)
+    assert Prompter.load(model).prompt(HELLO).text == "jinja"
+
+
+@pytest.mark.parametrize("place", ["list", "file"])
+def test_a_template_for_tools_is_used_for_tools(model: Path, place: str) -> None:
+    named = [
+        {"name": "default", "template": "d"},
+        {"name": "tool_use", "template": "{{ tools[0].function.name }}"},
+    ]
+    if place == "list":
+        put(model, "tokenizer_config.json", {"chat_template": named})
+    else:
+        put(model, "chat_template.jinja", named[0]["template"])
+        put(model, "additional_chat_templates/tool_use.jinja", named[1]["template"])
+    prompter = Prompter.load(model)
+    tools = (Tool("weather", None, {}),)
+    with_tools = Conversation("m", HELLO.messages, tools=tools)
+    assert (prompter.prompt(HELLO).text, prompter.prompt(with_tools).text) == ("d", "weather")
+    assert prompter.reads_tools
+
+
+def test_a_model_without_a_template_gets_the_plain_form(model: Path) -> None:
+    prompter = Prompter.load(model)
+    assert prompter.prompt(HELLO).text == "user: Paris\n\nassistant:"
+    assert not prompter.reads_tools
+    assert not prompter.reads_thinking
+
+
+def test_what_ends_an_answer_is_gathered_from_all_files(model: Path, byte_level: Tokenizer) -> None:
+    put(model, "generation_config.json", {"eos_token_id": [7, 8]})
+    put(model, "config.json", {"eos_token_id": 9})
+    put(model, "tokenizer_config.json", {"eos_token": "<|end|>"})
+    assert Prompter.load(model).stop_ids == {7, 8, 9, byte_level.token_id("<|end|>")}
+
+
+def test_a_model_that_names_no_end_has_none(model: Path) -> None:
+    assert Prompter.load(model).stop_ids == frozenset()
+
+
+PICTURE = Image("data:image/png;base64,AA")
+
+
+@pytest.mark.parametrize("part", [PICTURE, ToolResult("c", (PICTURE,))])
+def test_a_picture_is_refused(model: Path, part: Part) -> None:
+    messages = (*HELLO.messages, Message("user", (part,)))
+    with pytest.raises(VisionUnsupported) as refused:
+        Prompter.load(model).prompt(Conversation("m", messages))
+    assert refused.value.param == "messages[1].content"
+    assert refused.value.details["model_id"] == "m"
+    assert refused.value.details["suggestion"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("tokenizer_config.json", "{"),
+        ("tokenizer_config.json", "[]"),
+        ("special_tokens_map.json", "nonsense"),
+        ("generation_config.json", "nonsense"),
+    ],
+)
+def test_a_malformed_file_is_one_clear_error(model: Path, name: str, content: str) -> None:
+    put(model, name, content)
+    with pytest.raises(StoreError, match=name):
+        Prompter.load(model)
+
+
+def test_values_of_the_wrong_kind_are_passed_over(model: Path) -> None:
+    put(model, "tokenizer_config.json", {"chat_template": 3, "eos_token": [1], "bos_token": {}})
+    put(model, "config.json", {"eos_token_id": "two"})
+    prompter = Prompter.load(model)
+    assert (prompter.template, prompter.special_tokens, prompter.stop_ids) == (
+        None,
+        {},
+        frozenset(),
+    )
+
+
+@pytest.mark.real
+def test_the_demo_model_is_asked_as_it_was_trained(demo_model: StoredModel) -> None:
+    prompter = Prompter.load(demo_model.path)
+    prompt = prompter.prompt(HELLO)
+    assert prompt.text.endswith("<|im_start|>user\nParis<|im_end|>\n<|im_start|>assistant\n")
+    assert prompter.stop_ids == {2}
