@@ -14,7 +14,7 @@ import trio
 from helexa import logs
 from helexa.actors.device import Device
 from helexa.actors.mailbox import Mailbox
-from helexa.actors.model import Hosted, Model
+from helexa.actors.model import Hosted, LoadMoved, Model, Ready, Recovering
 from helexa.actors.place import NodeStatus, Place, required_mb, state_of
 from helexa.actors.supervisor import RestartPolicy, keep_running
 from helexa.config.schema import Config
@@ -40,10 +40,7 @@ from helexa.messages import (
     GetStatus,
     Gone,
     LoadModel,
-    LoadMoved,
     NodeMessage,
-    Ready,
-    Recovering,
     UnloadModel,
 )
 from helexa.metrics import Metrics

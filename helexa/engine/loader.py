@@ -23,7 +23,7 @@ from transformers.core_model_loading import (
 from transformers.modeling_utils import LoadStateDictConfig
 from transformers.utils.loading_report import LoadStateDictInfo
 
-from helexa.engine.checkpoint import Checkpoint, num_bytes, open_checkpoint
+from helexa.engine.checkpoint import Checkpoint, num_bytes, open_checkpoint, weight_files
 from helexa.engine.orders import Load, LoadProgress
 from helexa.engine.skeleton import (
     OWN_KERNELS,
@@ -57,14 +57,12 @@ def load(order: Load) -> Generator[LoadProgress, None, LoadedModel]:
     """
     gguf = lone_gguf(order.path)
     if gguf is not None:
-        weights = load_whole(
-            order, gguf, gguf_file=gguf.name, quantization_config=GgufConfig(dequantize=True)
-        )
+        model = yield from load_gguf(order, gguf)
     else:
         config = read_config(order.path)
-        quantised = getattr(config, "quantization_config", None) is not None
-        weights = load_whole(order, order.path) if quantised else stream(order, config)
-    model = yield from weights
+        quantised = getattr(config, "quantization_config", None)
+        by = load_quantised if quantised else stream
+        model = yield from by(order, config)
     return settle(model, order.device)
 
 
@@ -172,11 +170,25 @@ def merge(verdict: LoadStateDictInfo, part: LoadStateDictInfo) -> None:
 # -- what only transformers can load ---------------------------------------------------------------
 
 
+def load_gguf(order: Load, gguf: Path) -> Generator[LoadProgress, None, PreTrainedModel]:
+    # Left packed, transformers' weights are slow where it has no kernel for them (3 tokens/s).
+    options = {"gguf_file": gguf.name, "quantization_config": GgufConfig(dequantize=True)}
+    return (yield from load_whole(order, [gguf], options))
+
+
+def load_quantised(
+    order: Load, config: PretrainedConfig
+) -> Generator[LoadProgress, None, PreTrainedModel]:
+    """Unpack the weights: to run them packed takes kernels from the hub."""
+    config.quantization_config = {**config.quantization_config, "dequantize": True}
+    return (yield from load_whole(order, weight_files(order.path), {"config": config}))
+
+
 def load_whole(
-    order: Load, source: Path, **options: Any
+    order: Load, files: list[Path], options: dict[str, Any]
 ) -> Generator[LoadProgress, None, PreTrainedModel]:
     """`from_pretrained` in one slice.  It sets torch's default dtype while it runs."""
-    total = sum(file.stat().st_size for file in weight_like(source))
+    total = sum(file.stat().st_size for file in files)
     yield LoadProgress(order.uid, 0, total)
     try:
         model, verdict = AutoModelForCausalLM.from_pretrained(
@@ -192,15 +204,11 @@ def load_whole(
             **options,
         )
     except (ValueError, ImportError, NotImplementedError) as error:
-        raise StoreError(f"{source} cannot be loaded: {first_line(error)}") from error
+        raise StoreError(f"{order.path} cannot be loaded: {first_line(error)}") from error
     refuse_unservable(model)
-    refuse_incomplete(source, verdict["missing_keys"], verdict["unexpected_keys"])
+    refuse_incomplete(order.path, verdict["missing_keys"], verdict["unexpected_keys"])
     yield LoadProgress(order.uid, total, total)
     return model
-
-
-def weight_like(source: Path) -> Iterable[Path]:
-    return [source] if source.is_file() else source.glob("*.safetensors")
 
 
 # -- refusals --------------------------------------------------------------------------------------

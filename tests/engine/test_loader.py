@@ -172,6 +172,68 @@ def write_gguf(source: Path, target: Path) -> None:
     writer.close()
 
 
+def test_fp8_safetensors_are_unpacked(toy: Toy, tmp_path: Path) -> None:
+    path = shutil.copytree(toy("qwen3"), tmp_path / "copy")
+    expected = tensors_of(reference(path))
+    for file in path.glob("*.safetensors"):
+        tensors = load_file(file)
+        for name in list(tensors):
+            if "_proj" in name:
+                packed, scales = pack_fp8(tensors[name])
+                tensors |= {name: packed, f"{name}_scale_inv": scales}
+                expected[name] = packed.float() * spread(scales)
+        save_file(tensors, file)
+    edit(path, quantization_config={"quant_method": "fp8", "weight_block_size": [BLOCK, BLOCK]})
+    ours, _ = read(path)
+    for name, tensor in tensors_of(ours.model).items():
+        assert tensor.dtype == torch.float32
+        assert torch.allclose(tensor, expected[name], rtol=1e-6), name
+
+
+BLOCK = 16
+
+
+def pack_fp8(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    rows, columns = weight.shape
+    blocks = weight.view(rows // BLOCK, BLOCK, columns // BLOCK, BLOCK)
+    scales = blocks.abs().amax((1, 3)) / 448
+    return (weight / spread(scales)).to(torch.float8_e4m3fn), scales
+
+
+def spread(scales: torch.Tensor) -> torch.Tensor:
+    return scales.repeat_interleave(BLOCK, 0).repeat_interleave(BLOCK, 1)
+
+
+def test_mxfp4_experts_are_unpacked(tmp_path: Path) -> None:
+    make_toy(tmp_path, "gpt_oss", hidden_size=64, intermediate_size=64)
+    expected = tensors_of(reference(tmp_path))
+    random = torch.Generator().manual_seed(0)
+    for file in tmp_path.glob("*.safetensors"):
+        tensors = load_file(file)
+        for name in [n for n in tensors if n.endswith(("gate_up_proj", "down_proj"))]:
+            experts, inputs, outputs = tensors.pop(name).shape
+            shape = (experts, outputs, inputs // 32, 16)
+            blocks = torch.randint(0, 256, shape, generator=random, dtype=torch.uint8)
+            scales = torch.randint(120, 127, shape[:-1], generator=random, dtype=torch.uint8)
+            tensors |= {f"{name}_blocks": blocks, f"{name}_scales": scales}
+            expected[name] = unpack_mxfp4(blocks, scales)
+        save_file(tensors, file)
+    edit(tmp_path, quantization_config={"quant_method": "mxfp4"})
+    ours, _ = read(tmp_path)
+    for name, tensor in tensors_of(ours.model).items():
+        assert tensor.dtype == torch.float32
+        assert torch.equal(tensor, expected[name]), name
+
+
+def unpack_mxfp4(blocks: torch.Tensor, scales: torch.Tensor) -> torch.Tensor:
+    """Two 4-bit floats (E2M1) in a byte, low half first, 32 to a power-of-two scale (OCP MX 1.0)."""
+    table = torch.tensor([0, 0.5, 1, 1.5, 2, 3, 4, 6])
+    table = torch.cat([table, -table])
+    values = torch.stack([table[(blocks & 15).long()], table[(blocks >> 4).long()]], -1)
+    values = values.flatten(-2) * torch.exp2(scales.float() - 127)[..., None]
+    return values.flatten(-2).transpose(1, 2)
+
+
 def test_a_quantisation_that_is_not_installed_is_refused_in_words(broken: Path) -> None:
     edit(broken, quantization_config={"quant_method": "awq", "bits": 4})
     with pytest.raises(StoreError, match="cannot be loaded"):
