@@ -36,6 +36,10 @@ log = logs.get("helexa.node")
 DEVICE_POLICY = RestartPolicy(max_restarts=3, within=300.0, first_delay=1.0)
 
 
+# What a device's thread drives, given the device and the number of threads for its CPU work.
+MakeWorker = Callable[[Watched, int], Worker]
+
+
 @frozen(eq=False)
 class LocalNode:
     host: Host
@@ -50,6 +54,7 @@ async def local_node(
     desired: DesiredModels,
     metrics: Metrics,
     on_poisoned: Callable[[str], None],
+    make_worker: MakeWorker,
 ) -> AsyncGenerator[LocalNode, None]:
     """Run this host's devices, then its node, for as long as the block lasts."""
     found = await trio.to_thread.run_sync(discover, config.node)
@@ -60,7 +65,7 @@ async def local_node(
     store = await trio.to_thread.run_sync(Store, config.store, places.store_dir)
     library = Library(store, config.limits)
     flags = cpu_flags()
-    devices = [make_device(config, info, on_poisoned) for info in found.devices]
+    devices = [make_device(config, info, make_worker, on_poisoned) for info in found.devices]
     dtypes = [
         choose_dtype(config.engine.dtype, device.info.compute_capability, flags)
         for device in devices
@@ -89,7 +94,12 @@ def count_crash(metrics: Metrics, actor: str) -> None:
     metrics.restarts.labels(actor).inc()
 
 
-def make_device(config: Config, info: DeviceInfo, on_poisoned: Callable[[str], None]) -> Device:
+def make_device(
+    config: Config,
+    info: DeviceInfo,
+    make_worker: MakeWorker,
+    on_poisoned: Callable[[str], None],
+) -> Device:
     watched = open_device(info, config.node)
     thread = DeviceThread(
         f"helexa-{info.torch_name}", partial(make_worker, watched, config.engine.threads)
@@ -97,7 +107,7 @@ def make_device(config: Config, info: DeviceInfo, on_poisoned: Callable[[str], N
     return Device(info, thread, partial(read, watched), on_poisoned)
 
 
-def make_worker(watched: Watched, threads: int) -> Worker:
+def torch_worker(watched: Watched, threads: int) -> Worker:
     """On the device's thread, and only when it has an order: importing torch takes seconds."""
     from helexa.engine.worker import Worker as TorchWorker
 

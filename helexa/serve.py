@@ -26,7 +26,7 @@ from helexa.http.metrics import metrics_app
 from helexa.http.node import node_app
 from helexa.http.server import Listener
 from helexa.http.server import serve as serve_http
-from helexa.local import LocalNode, local_node
+from helexa.local import LocalNode, MakeWorker, local_node, torch_worker
 from helexa.logs import Ring
 from helexa.metrics import Metrics
 from helexa.recorder import Recorder
@@ -68,6 +68,7 @@ class Process:
     ring: Ring
     notifier: Notifier
     stopping: Stopping
+    make_worker: MakeWorker
 
 
 async def serve(
@@ -78,6 +79,7 @@ async def serve(
     environ: Mapping[str, str],
     *,
     greet: bool = False,
+    make_worker: MakeWorker = torch_worker,
 ) -> Exit:
     """Serve until told to stop; how the process should end.
 
@@ -95,6 +97,7 @@ async def serve(
             ring,
             Notifier.from_environ(environ),
             Stopping(),
+            make_worker,
         )
         return await run(process, state, environ, greet=greet)
 
@@ -159,6 +162,7 @@ async def node_if_enabled(
         desired,
         process.metrics,
         lambda name: poisoned(f"device {name} is poisoned"),
+        process.make_worker,
     ) as local:
         yield local
 

@@ -19,12 +19,13 @@ def plain(text: str) -> str:
 
 
 @contextmanager
-def told_in_words(doing: str, root: Path) -> Iterator[None]:
-    """Turn an operating system's error while `doing` ("adding X") into a StoreError."""
+def told_in_words(subject: str, root: Path) -> Iterator[None]:
+    """Turn an operating system's error over `subject` into a StoreError; `root` is the store's."""
     try:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise StoreError(f"The disk of {root} is full: {doing} needs more space.") from None
+            raise StoreError(f"The disk of {root} is full: {subject} needs more space.") from None
         where = f" ({error.filename})" if error.filename else ""
-        raise StoreError(f"{doing} failed: {plain(error.strerror or str(error))}{where}.") from None
+        reason = plain(error.strerror or str(error))
+        raise StoreError(f"The store could not handle {subject}: {reason}{where}.") from None

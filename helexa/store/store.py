@@ -69,7 +69,7 @@ class Store:
         name = directory_name(wanted)
         root = self._layout.root
         with (
-            told_in_words(f"adding {wanted}", root),
+            told_in_words(str(wanted), root),
             locked(root, name, lambda: tell("wait", 0, 0)),
         ):
             return self.find(name) or self._make(wanted, name, tell, accept_change)
@@ -90,8 +90,10 @@ class Store:
             write_record(directory, str(source), pin, weights)
             flush_tree(directory)
             self._keep_pin(source, pin)
-            directory.rename(self._layout.model(name))
-        model = read_model(self._layout.model(name))
+            target = self._layout.model(name)
+            shutil.rmtree(target, ignore_errors=True)  # a damaged one: `find` saw no record in it
+            directory.rename(target)
+        model = read_model(target)
         if model is None:
             raise StoreError(f"{name} was removed while it was added.")
         return model
@@ -130,7 +132,7 @@ class Store:
         root, path = self._layout.root, self._layout.model(name)
         if not NAME.fullmatch(name) or not path.is_dir():
             raise StoreError(f"The store holds no model {name[:200]!r}.")
-        with told_in_words(f"removing {name}", root), locked(root, name):
+        with told_in_words(name, root), locked(root, name):
             aside = empty(self._layout.partial(name)) / "model"
             path.rename(aside)
             shutil.rmtree(aside.parent)

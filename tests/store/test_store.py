@@ -213,6 +213,26 @@ def test_a_damaged_record_is_told_in_words_and_can_be_removed(
     assert store.list() == []
 
 
+def test_a_model_without_its_record_is_made_anew(store: Store, checkpoint: Path) -> None:
+    model = store.add(f"path:{checkpoint}")
+    (model.path / "helexa.json").unlink()
+    assert store.find(model.name) is None
+    assert store.add(f"path:{checkpoint}").path == model.path
+
+
+def test_what_the_system_refuses_is_told_in_words(
+    store: Store, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied", "/some/file")
+
+    monkeypatch.setattr("helexa.store.store.flush_tree", refuse)
+    with pytest.raises(
+        StoreError, match=r"could not handle path:.*: Permission denied \(/some/file"
+    ):
+        store.add(f"path:{checkpoint}")
+
+
 # -- failures --------------------------------------------------------------------------------------
 
 
@@ -269,7 +289,7 @@ def test_a_full_disk_is_told_in_words_and_leaves_nothing(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("helexa.store.store.write_record", full)
-    with pytest.raises(StoreError, match=r"The disk of .* is full: adding path:"):
+    with pytest.raises(StoreError, match=r"The disk of .* is full: path:"):
         store.add(f"path:{checkpoint}")
     assert left_over(tmp_path / "store") == NOTHING
 
