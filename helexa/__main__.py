@@ -22,7 +22,7 @@ log = logs.get("helexa.main")
 def main(argv: Sequence[str] | None = None) -> int:
     args = parser().parse_args(argv)
     try:
-        code: int = getattr(args, "run", store)(args)
+        code: int = args.run(args)
     except ConfigError as error:
         check.print_mistakes(error)
         return Exit.CONFIG
@@ -47,7 +47,7 @@ def parser() -> argparse.ArgumentParser:
     made.set_defaults(run=doctor)
     from helexa.store import command as models
 
-    models.register(verbs)
+    models.register(verbs, [common]).set_defaults(run=store)
     return top
 
 
@@ -101,7 +101,7 @@ def doctor(args: argparse.Namespace) -> int:
 def store(args: argparse.Namespace) -> int:
     from helexa.store.command import run
 
-    config, catalogue = read_all(None, os.environ)
+    config, catalogue = read_all(args.config, os.environ)
     return run(args, config, places(config, os.environ), catalogue)
 
 

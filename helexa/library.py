@@ -21,7 +21,7 @@ from helexa.fleet.known import Known, Size
 from helexa.fleet.limits import architecture_limit
 from helexa.fleet.sampling import model_defaults
 from helexa.store import Store, StoredModel
-from helexa.store.facts import Facts, ModelFiles, read_facts
+from helexa.store.facts import ModelFiles, read_facts
 from helexa.text.answer import AnswerReader
 from helexa.text.prompt import Prompt, Prompter
 
@@ -103,12 +103,14 @@ def make_reader(
 
 
 def size_of(files: ModelFiles) -> Size:
-    return Size(files.parameters, kv_elements_per_token(files.facts))
-
-
-def kv_elements_per_token(facts: Facts) -> int:
-    """Keys and values of every layer that keeps the whole context: 2 · layers · heads · head_dim."""
-    return 2 * facts.layers.full * facts.kv_heads * facts.head_dim
+    facts, layers = files.facts, files.facts.layers
+    return Size(
+        files.parameters,
+        elements_per_token=2 * facts.kv_heads * facts.head_dim,
+        full_layers=layers.full,
+        sliding_layers=layers.sliding,
+        window=layers.window,
+    )
 
 
 def generation_config(path: Path) -> dict[str, Any]:

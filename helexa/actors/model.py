@@ -36,7 +36,7 @@ from helexa.engine.orders import (
     Unloaded,
 )
 from helexa.fleet.admission import Rules
-from helexa.fleet.known import Known, Reader
+from helexa.fleet.known import Known, Reader, Size
 from helexa.fleet.sampling import settle
 from helexa.text.prompt import Prompt
 from helexa.trace import Trace
@@ -76,6 +76,10 @@ class Running:
     @property
     def kv_tokens(self) -> int:
         return self.prompt_tokens * self.num_sequences + self.generated_tokens
+
+    def kv_bytes(self, size: Size, dtype_bytes: int) -> int:
+        each = self.kv_tokens // self.num_sequences
+        return self.num_sequences * size.kv_bytes(each, dtype_bytes)
 
 
 @frozen
@@ -127,6 +131,10 @@ class Model:
     @property
     def kv_tokens(self) -> int:
         return sum(running.kv_tokens for running in self._running)
+
+    def kv_bytes(self, dtype_bytes: int) -> int:
+        size = self.hosted.known.size
+        return sum(running.kv_bytes(size, dtype_bytes) for running in self._running)
 
     @property
     def tokens_per_second(self) -> float:

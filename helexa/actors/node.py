@@ -58,6 +58,7 @@ class Library(Protocol):
 
     async def known(self, entry: CatalogueModel) -> Known: ...
     async def fetch(self, entry: CatalogueModel) -> None: ...
+    async def touch(self, entry: CatalogueModel) -> None: ...
     async def prompt(self, known: Known, conversation: Conversation) -> Prompt: ...
 
 
@@ -361,6 +362,7 @@ class Node:
         self._metrics.load_seconds.labels(place.entry.id, self.name).observe(seconds)
         log.info("model loaded", model=place.entry.id, seconds=seconds, weights_mb=weights_mb)
         await self._desired.loaded(place.entry.id)
+        self._nursery.start_soon(self._library.touch, place.entry)
         while place.load_waiters:
             place.load_waiters.pop().reply.set(None)
 

@@ -83,24 +83,23 @@ def required_mb(known: Known, dtype: Dtype) -> int:
     """MiB for the weights and the KV cache of one usual sequence."""
     width = BYTES[dtype]
     context = min(known.limit.context, PLACED_CONTEXT_TOKENS)
-    kv = known.size.kv_bytes_per_token(width) * context
+    kv = known.size.kv_bytes(context, width)
     return (known.size.weights_bytes(width) + kv) // 2**20 + 1
 
 
 def state_of(place: Place) -> ModelState:
     model, known = place.model, place.known
-    kv_tokens = model.kv_tokens if model else 0
-    kv_width = known.size.kv_bytes_per_token(BYTES[place.dtype]) if known else 0
+    kv_bytes = model.kv_bytes(BYTES[place.dtype]) if model else 0
     return ModelState(
         entry=place.entry,
         known=known,
         status=place.status,
         devices=(place.device.info.index,) if place.device else (),
-        vram_used_mb=place.weights_mb + kv_tokens * kv_width // 2**20 if model else 0,
+        vram_used_mb=place.weights_mb + kv_bytes // 2**20 if model else 0,
         in_flight=model.in_flight if model else 0,
         queue_depth=model.queue_depth if model else 0,
-        kv_tokens=kv_tokens,
-        kv_bytes=kv_tokens * kv_width,
+        kv_tokens=model.kv_tokens if model else 0,
+        kv_bytes=kv_bytes,
         tokens_per_second=model.tokens_per_second if model else 0.0,
         done_bytes=place.done_bytes,
         total_bytes=place.total_bytes,

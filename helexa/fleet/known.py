@@ -23,16 +23,26 @@ class Reader(Protocol):
 
 @frozen
 class Size:
-    """What a model takes: parameters, and elements of one token in the KV cache over all layers."""
+    """What a model takes.
+
+    `elements_per_token` are the keys and values that one layer keeps of one token:
+    2 · kv_heads · head_dim.  Full-attention layers keep every token, sliding ones the last `window`;
+    other layers (linear attention, state spaces) do not grow and are not counted.
+    """
 
     num_parameters: int
-    kv_elements_per_token: int
+    elements_per_token: int
+    full_layers: int
+    sliding_layers: int = 0
+    window: int = 0
 
     def weights_bytes(self, dtype_bytes: int) -> int:
         return self.num_parameters * dtype_bytes
 
-    def kv_bytes_per_token(self, dtype_bytes: int) -> int:
-        return self.kv_elements_per_token * dtype_bytes
+    def kv_bytes(self, tokens: int, dtype_bytes: int) -> int:
+        """The KV cache of one sequence of `tokens`."""
+        kept = self.full_layers * tokens + self.sliding_layers * min(tokens, self.window)
+        return self.elements_per_token * kept * dtype_bytes
 
 
 @frozen(eq=False)

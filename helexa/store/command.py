@@ -6,6 +6,7 @@ A MODEL in a command is a source, a name in the store, or an id or alias of the 
 import json
 import sys
 from argparse import ArgumentParser, Namespace, _SubParsersAction
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from helexa.config.schema import Config, Places
@@ -17,9 +18,11 @@ from helexa.store.show import shown, size
 from helexa.store.store import Store, name_of
 
 
-def register(subparsers: "_SubParsersAction[ArgumentParser]") -> None:
+def register(
+    subparsers: "_SubParsersAction[ArgumentParser]", parents: Sequence[ArgumentParser] = ()
+) -> ArgumentParser:
     """Add `models` and its verbs."""
-    models = subparsers.add_parser("models", help="the models on this machine")
+    models = subparsers.add_parser("models", parents=parents, help="the models on this machine")
     verbs = models.add_subparsers(dest="verb", required=True, metavar="VERB")
     add = verbs.add_parser("add", help="fetch a model and prepare it")
     add.add_argument(
@@ -38,6 +41,7 @@ def register(subparsers: "_SubParsersAction[ArgumentParser]") -> None:
     path.add_argument("model")
     prune = verbs.add_parser("prune", help="remove what no catalogue entry needs")
     prune.add_argument("--dry-run", action="store_true", help="say it, but remove nothing")
+    return models
 
 
 def run(args: Namespace, config: Config, places: Places, catalogue: Catalogue) -> int:

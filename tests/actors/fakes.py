@@ -202,7 +202,7 @@ class FakeLibrary:
         return Known(
             entry=entry,
             path=Path("/nowhere"),
-            size=Size(self._num_parameters, 1024),
+            size=Size(self._num_parameters, elements_per_token=64, full_layers=16),
             limit=self._limit,
             stop_ids=frozenset({STOP_ID}),
             defaults=SamplingDefaults(),
@@ -213,6 +213,9 @@ class FakeLibrary:
         )
 
     async def fetch(self, entry: CatalogueModel) -> None:
+        await trio.lowlevel.checkpoint()
+
+    async def touch(self, entry: CatalogueModel) -> None:
         await trio.lowlevel.checkpoint()
 
     async def prompt(self, known: Known, conversation: Conversation) -> Prompt:
