@@ -14,6 +14,7 @@ import trio
 from attrs import define, field, frozen
 
 from helexa import logs
+from helexa.actors.supervisor import hopeless
 from helexa.devices.discovery import DeviceInfo
 from helexa.devices.monitor import Readings
 from helexa.engine.orders import (
@@ -270,10 +271,11 @@ class Device:
                 task_status.started()
                 await self._driver.run(self._waiting.deliver)
         except Exception as error:
-            if not _is_poison(error):
+            poison = hopeless(error)
+            if not isinstance(poison, DevicePoisoned):
                 raise
             self._poisoned = True
-            log.error("device poisoned", device=self.info.index, reason=str(error))
+            log.error("device poisoned", device=self.info.index, reason=str(poison))
             self._on_poisoned(self.info.name)
         finally:
             self._driver.forget()
@@ -291,9 +293,3 @@ class Device:
         while True:
             await trio.sleep(READ_EVERY_SECONDS)
             await self.refresh()
-
-
-def _is_poison(error: Exception) -> bool:
-    if isinstance(error, ExceptionGroup):
-        return error.subgroup(DevicePoisoned) is not None
-    return isinstance(error, DevicePoisoned)

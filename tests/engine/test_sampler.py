@@ -18,7 +18,7 @@ from transformers.generation.logits_process import (
 )
 
 from helexa.engine.orders import SamplingParams
-from helexa.engine.sampler import Drawn, Penalties, Sampler, candidates, nucleus
+from helexa.engine.sampler import Drawn, Penalties, Sampler, candidates, nucleus, pick
 from helexa.errors import HelexaError
 
 VOCAB = 700  # wider than the part of it that top-p looks at first
@@ -131,6 +131,12 @@ def test_draws_follow_the_distribution() -> None:
     counts = Counter(drawer.draw(probabilities.log()).token for _ in range(4000))
     for token, probability in enumerate(probabilities.tolist()):
         assert counts[token] / 4000 == pytest.approx(probability, abs=0.03)
+
+
+def test_a_token_without_a_chance_is_never_drawn() -> None:
+    weights = torch.tensor([0.0, 0.0, 0.5, 0.0, 0.5, 0.0])
+    random = torch.Generator().manual_seed(0)
+    assert {int(pick(weights, random)) for _ in range(500)} == {2, 4}
 
 
 @pytest.mark.parametrize("seed", [0, -1, 7, 2**63, -(2**63), 2**70])

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from toys import VOCAB, answer, generate, load_order, loaded, prompt_of, reference, run, tokens_of
 
-from helexa.engine import loader, worker
+from helexa.engine import loader, sampler, worker
 from helexa.engine.orders import (
     Abort,
     Add,
@@ -419,7 +419,7 @@ def test_a_sequence_that_finds_no_memory_fails_alone(
 def test_a_sampler_that_finds_no_memory_fails_its_sequence_alone(
     toy: Toy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(torch, "multinomial", raising(CPU_OUT_OF_MEMORY))
+    monkeypatch.setattr(sampler, "pick", raising(CPU_OUT_OF_MEMORY))
     device = loaded(toy())
     device.apply(ask(10, sampling=SamplingParams()))
     device.apply(ask(11))

@@ -9,7 +9,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,13 +17,22 @@ from typing import Any
 from helexa.control.client import Ended, NoDaemon, Refused, ask
 
 START_SECONDS = 60.0
+SERVE = ("-m", "helexa", "serve")
+READY_DEVICE = (str(Path(__file__).parents[2] / "tools" / "bench_server.py"),)  # tokens without a model
 
 
 class Helexa:
     """A running `helexa serve`; `state_dir` outlives it."""
 
-    def __init__(self, state_dir: Path, store_dir: Path, options: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        state_dir: Path,
+        store_dir: Path,
+        options: Mapping[str, str],
+        command: Sequence[str] = SERVE,
+    ) -> None:
         self.state_dir = state_dir
+        self._command = command
         self.environ = {
             **{name: value for name, value in os.environ.items() if not name.startswith("HELEXA_")},
             "HELEXA_SERVER__STATE_DIR": str(state_dir),
@@ -42,7 +51,7 @@ class Helexa:
         self.log = self.state_dir.with_suffix(".log")
         with self.log.open("ab") as log:
             return subprocess.Popen(
-                [sys.executable, "-W", "error", "-m", "helexa", "serve"],
+                [sys.executable, "-W", "error", *self._command],
                 env=self.environ,
                 stderr=log,
                 stdout=log,
@@ -61,6 +70,7 @@ class Helexa:
             if (status := self.try_status()) and "metrics" in status:
                 activation = status.get("activation", {"state": "ready"})
                 if activation["state"] == "ready":
+                    self._addresses = status
                     return
             select_nothing(0.05)
         raise AssertionError(f"not ready after {START_SECONDS} s:\n{self.log.read_text()}")
@@ -91,7 +101,8 @@ class Helexa:
         return status
 
     def url(self, role: str = "gateway") -> str:
-        found: str = self.status[role]["url"]
+        """The real address of a role, as the status told it when the process was ready."""
+        found: str = self._addresses[role]["url"]
         return found
 
     def stop(self, number: int = signal.SIGTERM) -> int:
@@ -116,9 +127,12 @@ def select_nothing(seconds: float) -> None:
 
 @contextmanager
 def helexa(
-    state_dir: Path, store_dir: Path, options: Mapping[str, str] | None = None
+    state_dir: Path,
+    store_dir: Path,
+    options: Mapping[str, str] | None = None,
+    command: Sequence[str] = SERVE,
 ) -> Iterator[Helexa]:
-    process = Helexa(state_dir, store_dir, options or {})
+    process = Helexa(state_dir, store_dir, options or {}, command)
     try:
         process.wait_ready()
         yield process
