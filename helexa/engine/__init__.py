@@ -1,1 +1,14 @@
-"""The engine: what runs on a device thread.  Torch lives here; Trio does not."""
+"""The engine: what runs on a device thread.  Torch lives here; Trio does not.
+
+orders      the seam: orders in, notices out; no torch
+worker      what a device thread drives: the loads and models of one device
+batch       one loaded model and the sequences on it
+scheduler   pure: what one step computes; no torch
+runner      computes a plan; owns the KV caches
+sequence    one generation: its tokens and how far they are computed
+sampler     the next token from logits
+loader      a model from its directory onto the device, in slices
+skeleton    a model without weights     checkpoint   its safetensors files
+torch_setup the thread's settings, and memory given back
+convert     GGUF into files that transformers loads, in the store's child process
+"""

@@ -78,7 +78,10 @@ class Add:
 
 @frozen
 class Abort:
-    """Forget a sequence, or a load that is not yet done.  Unknown uids are ignored; not answered."""
+    """Forget a sequence, or a load; a model that it brought in the meantime is freed.
+
+    Unknown uids are ignored; not answered.
+    """
 
     uid: int
 

@@ -90,8 +90,8 @@ class Penalties:
             self._counts = torch.zeros(vocab_size, dtype=torch.float32, device=device)
         if params.logit_bias:
             self._bias = torch.zeros(vocab_size, dtype=torch.float32, device=device)
-            for token, bias in params.logit_bias:
-                self._bias[token] = bias
+            tokens, biases = zip(*params.logit_bias, strict=True)
+            self._bias[torch.tensor(tokens, device=device)] = torch.tensor(biases, device=device)
 
     def apply(self, logits: Tensor) -> Tensor:
         params = self._params

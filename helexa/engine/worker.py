@@ -39,7 +39,7 @@ from helexa.errors import (
 
 log = logs.get("helexa.engine")
 
-LOAD_SECONDS = 0.05  # that a load may take of one step
+LOAD_SECONDS = 0.03  # that a load may take of one step, before its last slice
 
 
 @define
@@ -139,11 +139,9 @@ class Worker:
         return [Failed(uid, failure)]
 
     def _loaded(self, loading: Loading, model: LoadedModel) -> Loaded:
-        order = loading.order
-        seconds = time.monotonic() - loading.began
-        self._batches[order.uid] = Batch(order, model)
-        log.info("model loaded", model=order.model, device=order.device, seconds=round(seconds, 2))
-        return Loaded(order.uid, model.weights_bytes, seconds)
+        uid = loading.order.uid
+        self._batches[uid] = Batch(loading.order, model)
+        return Loaded(uid, model.weights_bytes, time.monotonic() - loading.began)
 
     def _why_not_loaded(self, order: Load, error: Exception) -> HelexaError:
         kind = survived(error)

@@ -18,7 +18,7 @@ from helexa.http.server import Listener, serve
 @pytest.fixture
 def virtual_time() -> MockClock:
     """Time leaps when nothing moves, neither a task nor a byte on a socket of this machine."""
-    return MockClock(autojump_threshold=0.01)
+    return MockClock(autojump_threshold=0.05)
 
 
 @pytest.fixture

@@ -83,6 +83,10 @@ def make_app(limits: Limits) -> QuartTrio:
     async def long(seconds: int) -> Response:
         return sse_response(slow_ticks(seconds), call_of(request), last_words)
 
+    @app.get("/short")
+    async def short() -> Response:
+        return sse_response(slow_ticks(0), call_of(request), last_words)
+
     return app
 
 
@@ -114,9 +118,10 @@ async def ticks(seen: Seen) -> AsyncGenerator[bytes, None]:
 
 
 async def slow_ticks(seconds: int) -> AsyncGenerator[bytes, None]:
-    for number in range(seconds):
-        yield f"data: {number}\n\n".encode()
-        await trio.sleep(1)
+    for passed in range(0, seconds, 10):
+        yield f"data: {passed}\n\n".encode()
+        await trio.sleep(10)
+    yield b"data: done\n\n"
 
 
 async def flooding(seen: Seen) -> AsyncGenerator[bytes, None]:

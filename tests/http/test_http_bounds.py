@@ -166,7 +166,7 @@ async def test_bodies_together_may_not_fill_the_memory(start: Start, small: Limi
     served = await start(limits=small)
     first, second = await served.connect(), await served.connect()
     await first.send(request("POST /wait", "content-length: 1000", body=b"x" * 999))
-    await wait_all_tasks_blocked(0.01)
+    await wait_all_tasks_blocked(0.05)
     reply = await second.ask("POST /echo", body=b"x" * 600)
     assert (reply.status, reply.error["code"]) == (503, "service_unavailable")
     assert reply.headers["retry-after"] == "1"
@@ -215,7 +215,7 @@ async def test_connections_beyond_the_limit_are_told_to_come_back(start: Start) 
     assert reply.headers["x-request-id"] == reply.error["request_id"]
     await excess.stream.aclose()
     await peers[0].stream.aclose()
-    await wait_all_tasks_blocked(0.01)
+    await wait_all_tasks_blocked(0.05)
     assert (await (await served.connect()).ask("GET /hello")).status == 200
 
 

@@ -19,7 +19,7 @@ from helexa.http.stream import batches, sse_response
 
 async def test_a_stream_tells_proxies_to_pass_it_on_unbuffered(start: Start) -> None:
     peer = await (await start()).connect()
-    headers = (await peer.ask("GET /long/0")).headers
+    headers = (await peer.ask("GET /short")).headers
     assert headers["content-type"] == "text/event-stream"
     assert headers["cache-control"] == "no-cache"
     assert headers["x-accel-buffering"] == "no"
@@ -31,7 +31,7 @@ async def test_every_event_is_sent_as_soon_as_it_is_there(start: Start) -> None:
     peer = await served.connect()
     await peer.send(request("GET /stream"))
     assert (await peer.head())[0] == 200
-    with trio.fail_after(0.5):
+    with trio.fail_after(5):
         assert await peer.chunk() == b"data: 0\n\n"
 
 
@@ -88,7 +88,7 @@ async def test_a_stream_notices_within_one_event_that_its_client_left(start: Sta
     assert await peer.chunk() == b"data: 0\n\n"
     await peer.stream.aclose()
     send.send_nowait(b"data: 1\n\n")
-    with trio.fail_after(0.5):
+    with trio.fail_after(5):
         await closed.wait()
     send.send_nowait(b"data: 2\n\n")
     assert len(taken) <= 2

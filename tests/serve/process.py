@@ -18,7 +18,9 @@ from helexa.control.client import Ended, NoDaemon, Refused, ask
 
 START_SECONDS = 60.0
 SERVE = ("-m", "helexa", "serve")
-READY_DEVICE = (str(Path(__file__).parents[2] / "tools" / "bench_server.py"),)  # tokens without a model
+READY_DEVICE = (
+    str(Path(__file__).parents[2] / "tools" / "bench_server.py"),
+)  # tokens without a model
 
 
 class Helexa:

@@ -124,9 +124,8 @@ def test_a_full_queue_is_a_503_at_once_with_a_whole_retry_after(ready: Helexa) -
 def test_a_request_that_is_not_streamed_waits_and_is_refused_by_a_status(ready: Helexa) -> None:
     with Connection(ready, long()) as first:
         first.until(b'"content"')
-        status, headers, refused = call(
-            "POST", ready.url() + "/v1/chat/completions", chat(max_tokens=3)
-        )
+        url = ready.url() + "/v1/chat/completions"
+        status, _, refused = call("POST", url, chat(max_tokens=3))
         assert (status, refused["error"]["code"]) == (503, "rate_limit_exceeded")
         assert "waited 1 s" in refused["error"]["message"]
 
