@@ -29,6 +29,7 @@ from helexa.control.client import Ended, NoDaemon, Refused, ask
 MODEL = "smollm2-135m-instruct"
 PROMPT = "Tell me about the sea, its tides, its winds and the people who live by it. "
 TOKENS = 64
+SENDS = 3000
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 Row = tuple[str, str]
 
@@ -67,9 +68,10 @@ class Server:
             time.sleep(0.02)
         raise SystemExit("the server ended while it started")
 
-    def cpu_seconds(self) -> float:
+    def cpu_seconds(self) -> tuple[float, float]:
+        """User and system time so far."""
         fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / TICKS_PER_SECOND
+        return int(fields[11]) / TICKS_PER_SECOND, int(fields[12]) / TICKS_PER_SECOND
 
     def memory_mb(self) -> float:
         status = Path(f"/proc/{self.process.pid}/status").read_text()
@@ -183,16 +185,43 @@ def overhead(directory: Path, requests: int) -> Iterator[Row]:
         before = found.cpu_seconds()
         times = together(16, lambda i: stream(found, asked(1500, i)))
         chunks = sum(len(each) for each in times)
-        cpu = found.cpu_seconds() - before
-        yield "CPU per streamed chunk, 16 streams", f"{1e6 * cpu / chunks:.1f} µs"
+        cpu = spent(before, found.cpu_seconds(), chunks)
+        yield "CPU per streamed chunk, 16 streams", cpu
+        yield "a bare send of such a chunk, for comparison", f"{bare_send():.0f} µs"
         before, began = found.cpu_seconds(), time.perf_counter()
         together(8, lambda i: [stream(found, asked(1, i)) for _ in range(requests // 8)])
         seconds = time.perf_counter() - began
         yield "small requests, 8 clients", f"{requests / seconds:.0f}/s"
-        cpu = found.cpu_seconds() - before
-        yield "CPU per small request", f"{1e6 * cpu / requests:.0f} µs"
+        yield "CPU per small request", spent(before, found.cpu_seconds(), requests)
         late = found.memory_mb()
         yield f"memory after 10, after {requests} requests", f"{early:.0f} MB, {late:.0f} MB"
+
+
+def spent(before: tuple[float, float], after: tuple[float, float], count: int) -> str:
+    user, system = (1e6 * (b - a) / count for a, b in zip(before, after, strict=True))
+    return f"{user + system:.0f} µs ({user:.0f} user, {system:.0f} system)"
+
+
+def bare_send() -> float:
+    """CPU microseconds of this machine's own `send` of 250 bytes to a reader on loopback."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        with socket.create_connection(listening.getsockname()) as sender:
+            reader, _ = listening.accept()
+            thread = threading.Thread(target=read_all_of, args=(reader,))
+            thread.start()
+            before = time.thread_time()
+            for _ in range(SENDS):
+                sender.send(b"x" * 250)
+                time.sleep(0.0003)  # as far apart as the chunks of 16 streams
+            cost = time.thread_time() - before
+        thread.join()
+    return 1e6 * cost / SENDS
+
+
+def read_all_of(sock: socket.socket) -> None:
+    with sock:
+        while sock.recv(1 << 16):
+            pass
 
 
 def show(rows: list[Row]) -> None:

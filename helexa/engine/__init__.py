@@ -7,8 +7,9 @@ scheduler   pure: what one step computes; no torch
 runner      computes a plan; owns the KV caches
 sequence    one generation: its tokens and how far they are computed
 sampler     the next token from logits
-loader      a model from its directory onto the device, in slices
-skeleton    a model without weights     checkpoint   its safetensors files
+loader      a model from its directory onto the device
+stream      safetensors in slices      checkpoint   the files      verdict   whether nothing lacks
+skeleton    a model without weights
 torch_setup the thread's settings, and memory given back
 convert     GGUF into files that transformers loads, in the store's child process
 """

@@ -15,6 +15,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, Pre
 
 from helexa.errors import StoreError
 
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
 # One of transformers' own implementations: sdpa where the architecture allows it, else eager.  A
 # config must not choose: it could name a kernel to be fetched from the hub.
 OWN_KERNELS = {"attn_implementation": None, "experts_implementation": None}

@@ -15,11 +15,12 @@ from safetensors.torch import load_file, save_file
 from toys import ARCHITECTURES, load_order, make_toy, reference
 from transformers import PreTrainedModel
 
-from helexa.engine import loader
+from helexa.engine import stream
 from helexa.engine.checkpoint import open_checkpoint, shards
-from helexa.engine.loader import DTYPES, LoadedModel, by_parameter, load
+from helexa.engine.loader import LoadedModel, load
 from helexa.engine.orders import LoadProgress
-from helexa.engine.skeleton import build_skeleton, read_config
+from helexa.engine.skeleton import DTYPES, build_skeleton, read_config
+from helexa.engine.stream import by_parameter
 from helexa.errors import StoreError
 
 Toy = Callable[..., Path]
@@ -27,7 +28,7 @@ Toy = Callable[..., Path]
 
 @pytest.fixture(autouse=True)
 def _small_slices(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loader, "SLICE_BYTES", 20_000)
+    monkeypatch.setattr(stream, "SLICE_BYTES", 20_000)
 
 
 @pytest.fixture
@@ -112,7 +113,7 @@ def test_a_load_leaves_torchs_default_dtype_alone(
 def test_the_experts_of_a_layer_are_read_together(toy: Toy) -> None:
     path = toy("mixtral")
     model = build_skeleton(read_config(path), torch.float32)
-    mapping = loader.get_model_conversion_mapping(model)
+    mapping = stream.get_model_conversion_mapping(model)
     with open_checkpoint(path) as checkpoint:
         groups = list(by_parameter(checkpoint, model, mapping))
     experts = [group for group in groups if any(".experts." in name for name in group)]

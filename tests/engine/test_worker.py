@@ -10,8 +10,9 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from toys import VOCAB, answer, generate, load_order, loaded, prompt_of, reference, run, tokens_of
+from transformers.core_model_loading import MergeModulelist
 
-from helexa.engine import loader, sampler, worker
+from helexa.engine import sampler, stream, worker
 from helexa.engine.orders import (
     Abort,
     Add,
@@ -71,7 +72,7 @@ def runner_of(device: Worker, uid: int = 1) -> Runner:
 def test_a_load_tells_how_far_it_is_and_then_that_it_is_done(
     toy: Toy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loader, "SLICE_BYTES", 20_000)
+    monkeypatch.setattr(stream, "SLICE_BYTES", 20_000)
     monkeypatch.setattr(worker, "LOAD_SECONDS", 0)
     device = Worker("cpu")
     assert device.idle
@@ -87,7 +88,7 @@ def test_a_load_tells_how_far_it_is_and_then_that_it_is_done(
 
 
 def test_streams_go_on_while_another_model_loads(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loader, "SLICE_BYTES", 20_000)
+    monkeypatch.setattr(stream, "SLICE_BYTES", 20_000)
     monkeypatch.setattr(worker, "LOAD_SECONDS", 0)
     device = loaded(toy())
     device.apply(ask(10, count=4))
@@ -118,7 +119,7 @@ def test_loads_are_done_in_the_order_they_came(toy: Toy) -> None:
 
 
 def test_a_load_that_is_aborted_is_forgotten(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loader, "SLICE_BYTES", 20_000)
+    monkeypatch.setattr(stream, "SLICE_BYTES", 20_000)
     monkeypatch.setattr(worker, "LOAD_SECONDS", 0)
     device = Worker("cpu")
     device.apply(load_order(toy()))
@@ -185,7 +186,7 @@ def test_a_model_that_does_not_fit_fails_its_load_alone(
     error: Exception, toy: Toy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     device = loaded(toy())
-    monkeypatch.setattr(loader, "build_skeleton", raising(error))
+    monkeypatch.setattr(stream, "build_skeleton", raising(error))
     device.apply(load_order(toy("qwen3"), uid=2, model="giant"))
     failure = failures(run(device))[2]
     assert isinstance(failure, InsufficientVram)
@@ -193,10 +194,19 @@ def test_a_model_that_does_not_fit_fails_its_load_alone(
     assert len(answer(device, ask(10))) == 5
 
 
+def test_memory_that_runs_out_while_weights_are_fused_is_not_the_weights_fault(
+    toy: Toy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(MergeModulelist, "convert", raising(CPU_OUT_OF_MEMORY))
+    device = Worker("cpu")
+    device.apply(load_order(toy("mixtral")))
+    assert isinstance(failures(run(device))[1], InsufficientVram)
+
+
 def test_an_unforeseen_error_in_a_load_fails_it_in_a_sentence(
     toy: Toy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loader, "build_skeleton", raising(ZeroDivisionError("by zero\nat all")))
+    monkeypatch.setattr(stream, "build_skeleton", raising(ZeroDivisionError("by zero\nat all")))
     device = Worker("cpu")
     device.apply(load_order(toy()))
     failure = failures(run(device))[1]
@@ -206,7 +216,7 @@ def test_an_unforeseen_error_in_a_load_fails_it_in_a_sentence(
 def test_the_whole_answer_of_a_poisoned_load_is_that_the_device_is_lost(
     toy: Toy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loader, "build_skeleton", raising(POISON))
+    monkeypatch.setattr(stream, "build_skeleton", raising(POISON))
     device = Worker("cpu")
     device.apply(load_order(toy()))
     with pytest.raises(DevicePoisoned, match="illegal memory access"):

@@ -1,0 +1,86 @@
+"""Safetensors onto the device a few parameters at a time, as `from_pretrained` would put them there.
+
+The same transformers code does the work, so that architectures whose checkpoints are renamed, fused
+or tied load right; it is only called slice by slice.
+"""
+
+from collections.abc import Generator, Iterable, Iterator
+from typing import Any
+
+from transformers import PretrainedConfig, PreTrainedModel
+from transformers.conversion_mapping import get_model_conversion_mapping
+from transformers.core_model_loading import (
+    WeightConverter,
+    WeightRenaming,
+    convert_and_load_state_dict_in_model,
+    dot_natural_key,
+    rename_source_key,
+)
+from transformers.modeling_utils import LoadStateDictConfig
+
+from helexa.engine.checkpoint import Checkpoint, num_bytes, open_checkpoint
+from helexa.engine.orders import Load, LoadProgress
+from helexa.engine.skeleton import DTYPES, build_skeleton
+from helexa.engine.verdict import empty_verdict, merge, refuse_incomplete, refuse_unfit
+
+SLICE_BYTES = 16 << 20  # read between two looks at the clock; 10-30 ms when files are cached
+
+
+def stream(order: Load, config: PretrainedConfig) -> Generator[LoadProgress, None, PreTrainedModel]:
+    """Peak memory: the weights and one slice, which holds at least one parameter."""
+    dtype = DTYPES[order.dtype]
+    with open_checkpoint(order.path) as checkpoint:
+        total = sum(map(num_bytes, checkpoint.values()))
+        yield LoadProgress(order.uid, 0, total)
+        model = build_skeleton(config, dtype)
+        plan = LoadStateDictConfig(
+            device_map={"": order.device},
+            dtype=dtype,
+            dtype_plan=model._get_dtype_plan(dtype),
+            weight_mapping=get_model_conversion_mapping(model),
+        )
+        verdict = empty_verdict(model)
+        done = 0
+        for names in slices(checkpoint, model, plan.weight_mapping):
+            tensors = {name: checkpoint[name] for name in names}
+            part, _ = convert_and_load_state_dict_in_model(model, tensors, plan)
+            refuse_unfit(order.path, part)
+            merge(verdict, part)
+            done += sum(map(num_bytes, tensors.values()))
+            yield LoadProgress(order.uid, done, total)
+        # Ties weights, and computes what no checkpoint holds (rotary frequencies).
+        model._finalize_model_loading(model, plan, verdict)
+    refuse_incomplete(order.path, verdict.missing_keys, verdict.unexpected_keys)
+    return model
+
+
+def slices(
+    checkpoint: Checkpoint, model: PreTrainedModel, mapping: list[Any]
+) -> Iterator[list[str]]:
+    """The checkpoint's names in pieces of about SLICE_BYTES.
+
+    Tensors that become one parameter (the experts of a layer, say) are kept together.
+    """
+    piece: list[str] = []
+    size = 0
+    for names in by_parameter(checkpoint, model, mapping):
+        piece += names
+        size += sum(num_bytes(checkpoint[name]) for name in names)
+        if size >= SLICE_BYTES:
+            yield piece
+            piece, size = [], 0
+    if piece:
+        yield piece
+
+
+def by_parameter(
+    names: Iterable[str], model: PreTrainedModel, mapping: list[Any]
+) -> Iterable[list[str]]:
+    renamings = [rule for rule in mapping if isinstance(rule, WeightRenaming)]
+    converters = [rule for rule in mapping if isinstance(rule, WeightConverter)]
+    known = model.state_dict()
+    groups: dict[str, list[str]] = {}
+    for name in sorted(names, key=dot_natural_key):
+        target, _ = rename_source_key(name, renamings, converters, model.base_model_prefix, known)
+        groups.setdefault(target, []).append(name)
+    return groups.values()
