@@ -4,6 +4,7 @@ A codec in `helexa.wire` turns a request of its dialect into a `Conversation` an
 its generation back into that dialect.  Plain frozen values: no I/O, no torch, no Trio.
 """
 
+from collections.abc import AsyncGenerator, Sequence
 from typing import Any, Literal
 
 from attrs import frozen
@@ -197,3 +198,6 @@ class Finished:
 
 
 Event = Progress | Started | TextDelta | ChoiceFinished | Finished
+
+# A generation: its events in order, those that came together in one batch.
+Events = AsyncGenerator[Sequence[Event], None]

@@ -13,7 +13,7 @@ from attrs import evolve
 from helexa.actors.admission import ModelGone
 from helexa.actors.node import Node
 from helexa.config.schema import Config
-from helexa.conversation import Conversation, Event, Progress
+from helexa.conversation import Conversation, Events, Progress
 from helexa.errors import Busy, NotLoaded, ServiceUnavailable
 from helexa.fleet.catalogue import CatalogueModel
 from helexa.metrics import Metrics
@@ -38,9 +38,7 @@ class Gateway:
             raise ServiceUnavailable("no node of this fleet is healthy", retry_after=5)
         return self._node
 
-    async def generate(
-        self, conversation: Conversation, trace: Trace
-    ) -> AsyncGenerator[Event, None]:
+    async def generate(self, conversation: Conversation, trace: Trace) -> Events:
         """The answer's events, with Progress while it waits for a load, a slot or the prompt.
 
         Raises a HelexaError; whatever was taken is given back when the generator is closed.
@@ -53,16 +51,16 @@ class Gateway:
         for _ in range(MAX_TRIES):
             answer = self.node.generate(known, conversation, prompt, trace)
             try:
-                async with aclosing(answer) as events:
-                    async for event in events:
-                        yield event
+                async with aclosing(answer) as batches:
+                    async for batch in batches:
+                        yield batch
                 return
             except ModelGone:
                 trace.note("the model was unloaded before the request was admitted")
             except NotLoaded:
                 async with aclosing(self._load(entry, trace)) as waiting:
                     async for progress in waiting:
-                        yield progress
+                        yield [progress]
         raise ServiceUnavailable(
             f"model {entry.id} was unloaded {MAX_TRIES} times while this request waited for it",
             retry_after=5,

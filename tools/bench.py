@@ -30,6 +30,7 @@ MODEL = "smollm2-135m-instruct"
 PROMPT = "Tell me about the sea, its tides, its winds and the people who live by it. "
 TOKENS = 64
 SENDS = 3000
+WIDE = {"HELEXA_ADMISSION__MAX_QUEUE_DEPTH": "64", "HELEXA_ENGINE__BATCH_WIDTH": "64"}
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 Row = tuple[str, str]
 
@@ -176,18 +177,27 @@ def streams(directory: Path, counts: tuple[int, ...]) -> Iterator[Row]:
             yield f"{count:>2} streams: tokens/s each, in all", f"{alone:.1f}, {total:.1f}"
 
 
+def chunks(directory: Path, step_seconds: str, what: str) -> Iterator[Row]:
+    command = [str(Path(__file__).with_name("bench_server.py")), step_seconds]
+    with server(command, directory, WIDE) as found:
+        stream(found, asked(4))
+        before = found.cpu_seconds()
+        times = together(16, lambda i: stream(found, asked(1800, i)))
+        number = sum(len(each) for each in times)
+        yield (
+            f"CPU per streamed chunk, 16 streams, {what}",
+            spent(before, found.cpu_seconds(), number),
+        )
+
+
 def overhead(directory: Path, requests: int) -> Iterator[Row]:
-    options = {"HELEXA_ADMISSION__MAX_QUEUE_DEPTH": "64", "HELEXA_ENGINE__BATCH_WIDTH": "64"}
-    with server([str(Path(__file__).with_name("bench_server.py"))], directory, options) as found:
+    yield from chunks(directory, "0", "tokens ready")
+    yield from chunks(directory, "0.004", "a token every 4 ms")
+    yield "a bare send of such a chunk every 0.3 ms, for comparison", f"{bare_send():.0f} µs"
+    with server([str(Path(__file__).with_name("bench_server.py"))], directory, WIDE) as found:
         for _ in range(10):
             stream(found, asked(4))
         early = found.memory_mb()
-        before = found.cpu_seconds()
-        times = together(16, lambda i: stream(found, asked(1500, i)))
-        chunks = sum(len(each) for each in times)
-        cpu = spent(before, found.cpu_seconds(), chunks)
-        yield "CPU per streamed chunk, 16 streams", cpu
-        yield "a bare send of such a chunk, for comparison", f"{bare_send():.0f} µs"
         before, began = found.cpu_seconds(), time.perf_counter()
         together(8, lambda i: [stream(found, asked(1, i)) for _ in range(requests // 8)])
         seconds = time.perf_counter() - began

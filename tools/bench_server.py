@@ -1,7 +1,8 @@
 """helexa with a device that has every token ready: what is left is our own cost per token.
 
-The rest is the real process: tokenizer, template, admission, actors, codec, HTTP.  Steps are paced,
-as a model paces them, so that the device thread does not compete for the interpreter.
+The rest is the real process: tokenizer, template, admission, actors, codec, HTTP.
+
+    bench_server.py [STEP_SECONDS]   how long a step takes: 0.004 as of a model, 0 for tokens at once
 """
 
 import os
@@ -18,12 +19,15 @@ from helexa.devices.monitor import Device
 from helexa.engine.orders import Abort, Add, Load, Loaded, Notice, Piece, Unload, Unloaded
 from helexa.serve import serve
 
-STEP_SECONDS = 0.004
+DEFAULT_STEP_SECONDS = 0.004
+AT_ONCE = 64  # tokens of a sequence in a step that takes no time
 FIRST_TOKEN = 1000  # of a run of plain words in the demo model's vocabulary
 
 
 class ReadyWorker:
     """One token per sequence and step, without a model."""
+
+    step_seconds = float(sys.argv[1]) if len(sys.argv) > 1 else DEFAULT_STEP_SECONDS
 
     def __init__(self, device: Device, threads: int) -> None:
         self._live: dict[int, tuple[Add, int]] = {}
@@ -45,10 +49,12 @@ class ReadyWorker:
         return []
 
     def step(self) -> Sequence[Notice]:
-        time.sleep(STEP_SECONDS)
-        return [self._next(uid, add, count) for uid, (add, count) in list(self._live.items())]
+        time.sleep(self.step_seconds)
+        turns = 1 if self.step_seconds else AT_ONCE
+        return [self._next(uid) for _ in range(turns) for uid in list(self._live)]
 
-    def _next(self, uid: int, add: Add, count: int) -> Piece:
+    def _next(self, uid: int) -> Piece:
+        add, count = self._live[uid]
         count += 1
         last = count == add.max_tokens
         if last:

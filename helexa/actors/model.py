@@ -4,7 +4,7 @@ Its nursery holds the model's admission actor, so that the door dies and restart
 """
 
 from collections.abc import AsyncGenerator, Callable, Iterator
-from contextlib import aclosing, contextmanager
+from contextlib import aclosing, contextmanager, suppress
 from functools import partial
 
 import trio
@@ -15,6 +15,7 @@ from helexa.actors.device import Device, Inbox
 from helexa.conversation import (
     Conversation,
     Event,
+    Events,
     Finished,
     Progress,
     Sampling,
@@ -154,7 +155,7 @@ class Model:
         max_tokens: int,
         trace: Trace,
         tick_seconds: float,
-    ) -> AsyncGenerator[Event, None]:
+    ) -> Events:
         """Admission, then the answer.  ModelGone when the model left in the meantime.
 
         However it ends, the slot and the sequences are given back before the generator is closed.
@@ -164,11 +165,11 @@ class Model:
         try:
             async with aclosing(self._enter(admission, slot, trace, tick_seconds)) as waiting:
                 async for progress in waiting:
-                    yield progress
+                    yield [progress]
             answer = self._answer(conversation, prompt, max_tokens, trace)
-            async with aclosing(answer) as events:
-                async for event in events:
-                    yield event
+            async with aclosing(answer) as batches:
+                async for batch in batches:
+                    yield batch
         finally:
             admission.leave(slot)
 
@@ -186,7 +187,7 @@ class Model:
 
     async def _answer(
         self, conversation: Conversation, prompt: Prompt, max_tokens: int, trace: Trace
-    ) -> AsyncGenerator[Event, None]:
+    ) -> Events:
         known = self.hosted.known
         sampling = settle(conversation.sampling, known.entry.sampling, known.defaults)
         order = partial(
@@ -207,33 +208,42 @@ class Model:
                 uid: known.reader(choice, conversation.sampling, prompt)
                 for choice, uid in enumerate(uids)
             }
-            async with aclosing(self._read(inbox, readers, running, trace)) as events:
-                async for event in events:
-                    yield event
-        yield Finished(Usage(len(prompt.ids), running.generated_tokens))
+            async with aclosing(self._read(inbox, readers, running, trace)) as batches:
+                async for batch in batches:
+                    yield batch
+        yield [Finished(Usage(len(prompt.ids), running.generated_tokens))]
 
     async def _read(
         self, inbox: Inbox, readers: dict[int, Reader], running: Running, trace: Trace
-    ) -> AsyncGenerator[Event, None]:
+    ) -> Events:
         """The events of all answers until each is complete."""
         while readers:
+            batch: list[Event] = []
             for notice in await _drain(inbox):
-                match notice:
-                    case PrefillProgress(_, done, total):
-                        if trace.first_token_at is None:
-                            yield Progress("prefill", done, total)
-                    case Piece(uid) if uid in readers:
-                        if trace.first_token_at is None:
-                            trace.first_token_at = trio.current_time()
-                            yield Started(running.prompt_tokens)
-                        running.generated_tokens += 1
-                        for event in readers[uid].push(notice):
-                            yield event
-                        if notice.finish or readers[uid].stopped:
-                            del readers[uid]
-                            self.device.abort(uid)
-                    case Failed(_, error):
-                        raise error
+                if isinstance(notice, Piece):
+                    batch += self._read_piece(notice, readers, running, trace)
+                elif isinstance(notice, PrefillProgress):
+                    if trace.first_token_at is None:
+                        batch.append(Progress("prefill", notice.done_tokens, notice.total_tokens))
+                elif isinstance(notice, Failed):
+                    raise notice.error
+            if batch:
+                yield batch
+
+    def _read_piece(
+        self, piece: Piece, readers: dict[int, Reader], running: Running, trace: Trace
+    ) -> Iterator[Event]:
+        reader = readers.get(piece.uid)
+        if reader is None:
+            return
+        if trace.first_token_at is None:
+            trace.first_token_at = trio.current_time()
+            yield Started(running.prompt_tokens)
+        running.generated_tokens += 1
+        yield from reader.push(piece)
+        if piece.finish or reader.stopped:
+            del readers[piece.uid]
+            self.device.abort(piece.uid)
 
     @contextmanager
     def _counting(self, running: Running, trace: Trace) -> Iterator[Running]:
@@ -325,8 +335,9 @@ class Model:
 async def _drain(inbox: Inbox) -> list[Notice]:
     """What lies in the inbox, at least one notice: one wake-up however many came."""
     notices = [await inbox.receive()]
-    while inbox.statistics().current_buffer_used:
-        notices.append(inbox.receive_nowait())
+    with suppress(trio.WouldBlock):
+        while True:
+            notices.append(inbox.receive_nowait())
     return notices
 
 

@@ -5,7 +5,7 @@ it; the node places, remembers failures, and answers whoever waits for a load or
 """
 
 import math
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import Sequence
 from contextlib import aclosing
 from typing import Protocol
 
@@ -18,7 +18,7 @@ from helexa.actors.model import Hosted, LoadMoved, Model, Ready, Recovering
 from helexa.actors.place import NodeStatus, Place, required_mb, state_of
 from helexa.actors.supervisor import RestartPolicy, keep_running
 from helexa.config.schema import Config
-from helexa.conversation import Conversation, Event
+from helexa.conversation import Conversation, Events
 from helexa.engine.orders import Dtype
 from helexa.errors import (
     ContextLengthExceeded,
@@ -154,27 +154,25 @@ class Node:
         conversation: Conversation,
         prompt: Prompt,
         trace: Trace,
-    ) -> AsyncGenerator[Event, None]:
+    ) -> Events:
         """Answer on the loaded model.  Raises ModelGone, before any token, when it was unloaded."""
         model = await self._mailbox.ask(FindModel(known.id))
         trace.node = self.name
         max_tokens = clamp_output(conversation.max_tokens, len(prompt.ids), known.limit)
         tick = self._config.admission.stream_open_seconds or 1.0
         answer = model.generate(conversation, prompt, max_tokens, trace, tick)
-        async with aclosing(answer) as events:
-            async for event in events:
-                yield event
+        async with aclosing(answer) as batches:
+            async for batch in batches:
+                yield batch
 
-    async def answer(
-        self, model: str, conversation: Conversation, trace: Trace
-    ) -> AsyncGenerator[Event, None]:
+    async def answer(self, model: str, conversation: Conversation, trace: Trace) -> Events:
         """Answer on a model that is loaded already: what the node's own listener offers."""
         found = await self._mailbox.ask(FindModel(model))
         trace.model = model
         known, prompt = await self.prepare(found.hosted.known.entry, conversation)
-        async with aclosing(self.generate(known, conversation, prompt, trace)) as events:
-            async for event in events:
-                yield event
+        async with aclosing(self.generate(known, conversation, prompt, trace)) as batches:
+            async for batch in batches:
+                yield batch
 
     # -- the actor -------------------------------------------------------------------------------
 

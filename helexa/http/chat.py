@@ -1,6 +1,6 @@
 """POST /v1/chat/completions: one request from its bytes to the last byte of its answer."""
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from functools import partial
 
 import trio
@@ -12,6 +12,7 @@ from helexa.conversation import (
     ChoiceFinished,
     Conversation,
     Event,
+    Events,
     Finished,
     Progress,
     TextDelta,
@@ -28,7 +29,7 @@ from helexa.wire.openai_chat import ChatRequest, StreamWriter, read_request, wri
 KEEP_ALIVE_SECONDS = 10.0
 
 # Answers a conversation; closing the generator gives back all that the request held.
-Generate = Callable[[Conversation, Trace], AsyncGenerator[Event, None]]
+Generate = Callable[[Conversation, Trace], Events]
 
 
 @frozen
@@ -68,13 +69,12 @@ class Chat:
             return await self._stream(events, asked, call, trace)
         return await self._whole(events, asked, trace)
 
-    async def _whole(
-        self, events: AsyncGenerator[Event, None], asked: ChatRequest, trace: Trace
-    ) -> Response:
+    async def _whole(self, events: Events, asked: ChatRequest, trace: Trace) -> Response:
         collector = Collector()
-        async for event in events:
-            note_end(event, trace)
-            collector.add(event)
+        async for batch in events:
+            for event in batch:
+                note_end(event, trace)
+                collector.add(event)
         assert collector.answer is not None
         written = write_answer(
             collector.answer,
@@ -86,7 +86,7 @@ class Chat:
 
     async def _stream(
         self,
-        events: AsyncGenerator[Event, None],
+        events: Events,
         asked: ChatRequest,
         call: Call,
         trace: Trace,
@@ -100,43 +100,51 @@ class Chat:
             written, call, partial(last_words, writer, trace), headers=node_header(trace)
         )
 
-    async def _first(self, events: AsyncGenerator[Event, None]) -> Event:
-        """The first event that opens the stream: one of the answer, or any when time is up."""
+    async def _first(self, events: Events) -> Sequence[Event]:
+        """The first batch that opens the stream: one of the answer, or any when time is up."""
         open_at = trio.current_time() + self.stream_open_seconds
         while True:
-            event = await anext(events)
-            if not isinstance(event, Progress) or trio.current_time() >= open_at:
-                return event
+            batch = await anext(events)
+            if not is_progress(batch) or trio.current_time() >= open_at:
+                return batch
 
-    async def _captured(
-        self, events: AsyncGenerator[Event, None], call: Call
-    ) -> AsyncGenerator[Event, None]:
+    async def _captured(self, events: Events, call: Call) -> Events:
         """The same events; a complete answer is kept for `helexa-ctl capture`."""
         texts: dict[int, str] = {}
-        async for event in events:
-            if isinstance(event, TextDelta):
-                texts[event.choice] = texts.get(event.choice, "") + event.text
-            if isinstance(event, Finished):
+        async for batch in events:
+            for event in batch:
+                if isinstance(event, TextDelta):
+                    texts[event.choice] = texts.get(event.choice, "") + event.text
+            if isinstance(batch[-1], Finished):
                 answer = [texts[choice] for choice in sorted(texts)]
                 await self.capture.write(call.principal.key_id, call.request_id, "answer", answer)
-            yield event
+            yield batch
 
 
 async def write_events(
-    first: Event, events: AsyncGenerator[Event, None], writer: StreamWriter, trace: Trace
+    first: Sequence[Event], events: Events, writer: StreamWriter, trace: Trace
 ) -> AsyncGenerator[bytes, None]:
-    """The answer's frames; of progress only as much as keeps the connection alive."""
-    yield writer.write(first)
-    note_end(first, trace)
+    """The answer's frames, a batch in one write; of progress only what keeps the connection alive."""
+    yield write_batch(first, writer, trace)
     written_at = trio.current_time()
-    async for event in events:
-        note_end(event, trace)
-        if isinstance(event, Progress) and trio.current_time() - written_at < KEEP_ALIVE_SECONDS:
+    async for batch in events:
+        now = trio.current_time()
+        if is_progress(batch) and now - written_at < KEEP_ALIVE_SECONDS:
             continue
-        frame = writer.write(event)
-        if frame:
-            written_at = trio.current_time()
-            yield frame
+        frames = write_batch(batch, writer, trace)
+        if frames:
+            written_at = now
+            yield frames
+
+
+def write_batch(batch: Sequence[Event], writer: StreamWriter, trace: Trace) -> bytes:
+    for event in batch:
+        note_end(event, trace)
+    return b"".join(map(writer.write, batch))
+
+
+def is_progress(batch: Sequence[Event]) -> bool:
+    return all(isinstance(event, Progress) for event in batch)
 
 
 def last_words(writer: StreamWriter, trace: Trace, error: Exception) -> bytes:
@@ -147,12 +155,13 @@ def last_words(writer: StreamWriter, trace: Trace, error: Exception) -> bytes:
 
 
 def note_end(event: Event, trace: Trace) -> None:
-    match event:
-        case ChoiceFinished(reason=reason) if trace.finish is None:
-            trace.finish = reason
-        case Finished(usage):
-            trace.usage = usage
-            trace.end(trace.finish or "stop")
+    if isinstance(event, TextDelta):  # first: it comes once per token
+        return
+    if isinstance(event, ChoiceFinished):
+        trace.finish = trace.finish or event.reason
+    elif isinstance(event, Finished):
+        trace.usage = event.usage
+        trace.end("stop")
 
 
 def answer_id(trace: Trace) -> str:

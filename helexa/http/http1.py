@@ -10,8 +10,8 @@ from typing import Any
 import h11
 from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData
+from hypercorn.protocol.events import Body, Response
 from hypercorn.protocol.events import Event as StreamEvent
-from hypercorn.protocol.events import Response
 from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.typing import AppWrapper, ConnectionState, TaskGroup, WorkerContext
 
@@ -48,6 +48,7 @@ class Http1(H11Protocol):
         )
         self._max_headers = max_headers
         self._unsent_head = b""
+        self._is_chunked = False  # the response in hand
 
     @property
     def is_cut(self) -> bool:
@@ -112,7 +113,15 @@ class Http1(H11Protocol):
     async def stream_send(self, event: StreamEvent) -> None:
         if isinstance(event, Response) and self._is_last_response():
             event.headers.append((b"connection", b"close"))
-        await super().stream_send(event)
+        if isinstance(event, Body) and self._is_chunked:
+            await self._send_chunk(bytes(event.data))
+        else:
+            await super().stream_send(event)
+
+    async def _send_chunk(self, data: bytes) -> None:
+        """A piece of a stream as RFC 9112, 7.1 frames it; the parser need not see it to end the stream."""
+        if data and self.connection.our_state is h11.SEND_BODY:
+            await self.send(RawData(b"%x\r\n%b\r\n" % (len(data), data)))
 
     def _is_last_response(self) -> bool:
         """A response that comes before the end of its request, or while draining, is the last."""
@@ -126,9 +135,11 @@ class Http1(H11Protocol):
             if self.connection.their_state is not h11.ERROR:
                 raise
             return
-        if isinstance(event, h11.Response) and has_length(event):
-            self._unsent_head = data
-            return
+        if isinstance(event, h11.Response):
+            self._is_chunked = b"\r\ntransfer-encoding: chunked\r\n" in data.lower()
+            if has_length(event):
+                self._unsent_head = data
+                return
         if self._unsent_head:
             data, self._unsent_head = self._unsent_head + data, b""
         await self.send(RawData(data))

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import orjson
-from attrs import frozen
+from attrs import field, frozen
 
 from helexa.errors import StoreError
 from helexa.escape import escape
@@ -18,7 +18,7 @@ MAX_FILE_BYTES = 256 * 1024 * 1024
 
 @frozen(eq=False)
 class Tokenizer:
-    """Immutable: any number of threads may use it at once.
+    """Immutable but for what it remembers: any number of threads may use it at once.
 
     `special_ids` are the tokens that steer the model and are no part of any text.
     """
@@ -26,6 +26,9 @@ class Tokenizer:
     decoder: Decoder
     special_ids: frozenset[int]
     _tokens: "tokenizers.Tokenizer"
+    _bytes: dict[int, bytes] = field(
+        factory=dict, init=False
+    )  # of tokens seen: asked once per token
 
     @classmethod
     def load(cls, path: Path) -> "Tokenizer":
@@ -73,5 +76,8 @@ class Tokenizer:
 
     def token_bytes(self, id: int) -> bytes:
         """What a token stands for; part of a character, perhaps.  Nothing for an id beyond the vocabulary."""
-        token = self._tokens.id_to_token(id)
-        return b"" if token is None else self.decoder.bytes_of(token)
+        known = self._bytes.get(id)
+        if known is None:
+            token = self._tokens.id_to_token(id)
+            known = self._bytes[id] = b"" if token is None else self.decoder.bytes_of(token)
+        return known

@@ -45,8 +45,8 @@ async def answer(host: FakeHost, conversation: Conversation, **options: object) 
     its_trace = options.pop("trace", None) or trace()
     events = []
     async with aclosing(host.node.generate(known, conversation, prompt, its_trace)) as stream:  # type: ignore[arg-type]
-        async for event in stream:
-            events.append(event)
+        async for batch in stream:
+            events.extend(batch)
     return events
 
 
@@ -147,8 +147,8 @@ async def test_closing_the_stream_early_frees_them_too(
     await load(host)
     known, prompt = await host.node.prepare(entry(), ask(max_tokens=200))
     async with aclosing(host.node.generate(known, ask(max_tokens=200), prompt, trace())) as stream:
-        async for event in stream:
-            if isinstance(event, TextDelta):
+        async for batch in stream:
+            if any(isinstance(event, TextDelta) for event in batch):
                 break
     await trio.sleep(2)
     assert host.at_rest

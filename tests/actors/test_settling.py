@@ -62,8 +62,8 @@ class World:
     async def _consume(self, conversation: object) -> None:
         try:
             async with aclosing(self.gateway.generate(conversation, trace())) as events:  # type: ignore[arg-type]
-                async for event in events:
-                    last = event
+                async for batch in events:
+                    last = batch[-1]
         except HelexaError as error:
             self.outcomes.append(type(error).__name__)
         else:
