@@ -111,7 +111,7 @@ def torch_worker(watched: Watched, threads: int) -> Worker:
     """On the device's thread, and only when it has an order: importing torch takes seconds."""
     from helexa.engine.worker import Worker as TorchWorker
 
-    return TorchWorker(watched.info.torch_name, threads)
+    return TorchWorker(watched, threads)
 
 
 async def read(watched: Watched) -> Readings | None:

@@ -1,7 +1,5 @@
-"""What a device thread does once before its first work, and how it gives memory back."""
+"""What a device thread does once before its first work."""
 
-import ctypes
-import gc
 import os
 from contextlib import suppress
 from pathlib import Path
@@ -35,13 +33,3 @@ def num_cores(cpu_max: Path = CGROUP_CPU) -> int:
         quota, period = cpu_max.read_text().split()
         cores = min(cores, max(1, int(quota) // int(period)))
     return cores
-
-
-def release_memory(device: str) -> None:
-    """Give what was freed back to the driver or the operating system."""
-    gc.collect()
-    if device.startswith("cuda"):
-        torch.cuda.empty_cache()
-    else:
-        with suppress(OSError, AttributeError):  # not glibc
-            ctypes.CDLL(None).malloc_trim(0)

@@ -12,7 +12,8 @@ from contextlib import contextmanager
 from attrs import define, field
 
 from helexa import logs
-from helexa.devices.faults import Fault, classify
+from helexa.devices.faults import Fault
+from helexa.devices.monitor import Device
 from helexa.engine.batch import Batch
 from helexa.engine.loader import LoadedModel, load
 from helexa.engine.orders import (
@@ -28,7 +29,7 @@ from helexa.engine.orders import (
     Unloaded,
 )
 from helexa.engine.skeleton import first_line
-from helexa.engine.torch_setup import prepare_thread, release_memory
+from helexa.engine.torch_setup import prepare_thread
 from helexa.errors import (
     DevicePoisoned,
     HelexaError,
@@ -50,12 +51,9 @@ class Loading:
 
 
 class Worker:
-    """`device` is torch's name of it ("cpu", "cuda:0"); `threads` for its CPU work, 0 = all cores.
+    """`threads` are for CPU work, 0 = all cores.  The device is not touched before its first load."""
 
-    A device that has never loaded a model is not touched.
-    """
-
-    def __init__(self, device: str, threads: int = 0) -> None:
+    def __init__(self, device: Device, threads: int = 0) -> None:
         self._device = device
         self._threads = threads
         self._loads: dict[int, Loading] = {}
@@ -113,13 +111,14 @@ class Worker:
         if order.uid in self._batches:
             error = ServiceUnavailable("the model was unloaded while this request ran on it")
             notices += self._batches.pop(order.uid).fail_all(error)
-        release_memory(self._device)
+        self._device.trim()
         return [*notices, Unloaded(order.uid)] if isinstance(order, Unload) else notices
 
     # -- loading -----------------------------------------------------------------------------------
 
     def _slices(self, order: Load) -> Generator[LoadProgress, None, LoadedModel]:
-        prepare_thread(self._device, self._threads)
+        prepare_thread(order.device, self._threads)
+        self._device.retain()
         return (yield from load(order))
 
     def _load_slice(self, uid: int) -> list[Notice]:
@@ -135,7 +134,7 @@ class Worker:
         except Exception as error:
             failure = self._why_not_loaded(loading.order, error)
         del self._loads[uid]
-        release_memory(self._device)
+        self._device.trim()
         return [Failed(uid, failure)]
 
     def _loaded(self, loading: Loading, model: LoadedModel) -> Loaded:
@@ -144,10 +143,10 @@ class Worker:
         return Loaded(uid, model.weights_bytes, time.monotonic() - loading.began)
 
     def _why_not_loaded(self, order: Load, error: Exception) -> HelexaError:
-        kind = survived(error)
+        kind = survived(error, self._device)
         if kind == "out_of_memory":
             return InsufficientVram(
-                f"{order.model} does not fit into the free memory of device {self._device}",
+                f"{order.model} does not fit into the free memory of {self._device.info.name}",
                 retry_after=5,
             )
         if isinstance(error, HelexaError):
@@ -161,32 +160,32 @@ class Worker:
         try:
             return self._batches[uid].step()
         except Exception as error:
-            survived(error)
+            survived(error, self._device)
             model, reason = self._batches[uid].model, first_line(error)
             log.exception("model crashed", error, model=model)
         failed = ServiceUnavailable(f"{model} crashed while it ran this request", retry_after=2)
         notices = self._batches.pop(uid).fail_all(failed)
-        release_memory(self._device)
+        self._device.trim()
         return [*notices, Crashed(uid, f"{model} crashed: {reason}")]
 
 
 @contextmanager
-def poison_named(device: str) -> Iterator[None]:
+def poison_named(device: Device) -> Iterator[None]:
     """Raise DevicePoisoned for an error after which the device is lost to this process."""
     try:
         yield
     except Exception as error:
-        if classify(error) == "sticky":
-            raise DevicePoisoned(f"device {device}: {first_line(error)}") from error
+        if device.diagnose(error) == "sticky":
+            raise DevicePoisoned(f"{device.info.name}: {first_line(error)}") from error
         raise
 
 
-def survived(error: Exception) -> Fault:
+def survived(error: Exception, device: Device) -> Fault:
     """What the error is to the device; raises it again if the device is lost.
 
     An error holds the frames it came through, and they hold tensors: they are made to let go.
     """
-    kind = classify(error)
+    kind = device.diagnose(error)
     if kind == "sticky":
         raise error
     cause: BaseException | None = error

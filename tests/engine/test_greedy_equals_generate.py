@@ -9,6 +9,7 @@ import torch
 from toys import (
     ARCHITECTURES,
     answer,
+    cpu_worker,
     generate,
     load_order,
     loaded,
@@ -24,7 +25,6 @@ from helexa.engine.runner import Runner
 from helexa.engine.sampler import Sampler
 from helexa.engine.scheduler import Chunk
 from helexa.engine.sequence import Sequence
-from helexa.engine.worker import Worker
 from helexa.store import StoredModel
 
 GREEDY = SamplingParams(temperature=0)
@@ -82,7 +82,7 @@ def test_several_sequences_interleaved(
 @pytest.mark.real
 @pytest.mark.parametrize("chunk", [7, 64, 4096])
 def test_the_demo_model(chunk: int, demo_model: StoredModel) -> None:
-    worker = Worker("cpu")
+    worker = cpu_worker()
     worker.apply(load_order(demo_model.path, prefill_chunk_tokens=chunk))
     run(worker)
     notices = []

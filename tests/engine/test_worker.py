@@ -9,9 +9,21 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from toys import VOCAB, answer, generate, load_order, loaded, prompt_of, reference, run, tokens_of
+from toys import (
+    VOCAB,
+    answer,
+    cpu_worker,
+    generate,
+    load_order,
+    loaded,
+    prompt_of,
+    reference,
+    run,
+    tokens_of,
+)
 from transformers.core_model_loading import MergeModulelist
 
+from helexa.devices.monitor import CpuDevice
 from helexa.engine import sampler, stream, worker
 from helexa.engine.orders import (
     Abort,
@@ -74,7 +86,7 @@ def test_a_load_tells_how_far_it_is_and_then_that_it_is_done(
 ) -> None:
     monkeypatch.setattr(stream, "SLICE_BYTES", 20_000)
     monkeypatch.setattr(worker, "LOAD_SECONDS", 0)
-    device = Worker("cpu")
+    device = cpu_worker()
     assert device.idle
     assert device.apply(load_order(toy())) == []
     assert not device.idle
@@ -112,7 +124,7 @@ def test_models_on_one_device_do_not_mix(toy: Toy) -> None:
 
 
 def test_loads_are_done_in_the_order_they_came(toy: Toy) -> None:
-    device = Worker("cpu")
+    device = cpu_worker()
     for uid in (1, 2, 3):
         device.apply(load_order(toy(), uid=uid))
     assert [n.uid for n in run(device) if isinstance(n, Loaded)] == [1, 2, 3]
@@ -121,7 +133,7 @@ def test_loads_are_done_in_the_order_they_came(toy: Toy) -> None:
 def test_a_load_that_is_aborted_is_forgotten(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stream, "SLICE_BYTES", 20_000)
     monkeypatch.setattr(worker, "LOAD_SECONDS", 0)
-    device = Worker("cpu")
+    device = cpu_worker()
     device.apply(load_order(toy()))
     for _ in range(4):
         device.step()
@@ -165,7 +177,7 @@ def test_unloading_ends_what_still_runs(toy: Toy) -> None:
 
 
 def test_unloading_a_load_in_progress_or_nothing_at_all_is_answered(toy: Toy) -> None:
-    device = Worker("cpu")
+    device = cpu_worker()
     device.apply(load_order(toy()))
     device.apply(Unload(1))
     device.apply(Unload(99))
@@ -198,7 +210,7 @@ def test_memory_that_runs_out_while_weights_are_fused_is_not_the_weights_fault(
     toy: Toy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(MergeModulelist, "convert", raising(CPU_OUT_OF_MEMORY))
-    device = Worker("cpu")
+    device = cpu_worker()
     device.apply(load_order(toy("mixtral")))
     assert isinstance(failures(run(device))[1], InsufficientVram)
 
@@ -207,7 +219,7 @@ def test_an_unforeseen_error_in_a_load_fails_it_in_a_sentence(
     toy: Toy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stream, "build_skeleton", raising(ZeroDivisionError("by zero\nat all")))
-    device = Worker("cpu")
+    device = cpu_worker()
     device.apply(load_order(toy()))
     failure = failures(run(device))[1]
     assert failure.message == "toy could not be loaded: by zero"
@@ -217,7 +229,7 @@ def test_the_whole_answer_of_a_poisoned_load_is_that_the_device_is_lost(
     toy: Toy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stream, "build_skeleton", raising(POISON))
-    device = Worker("cpu")
+    device = cpu_worker()
     device.apply(load_order(toy()))
     with pytest.raises(DevicePoisoned, match="illegal memory access"):
         run(device)
@@ -479,7 +491,7 @@ def test_an_error_that_poisons_the_device_comes_out_of_the_step(
     fail_forward(monkeypatch, POISON, uid=10, start=9)
     device = loaded(toy())
     device.apply(ask(10))
-    with pytest.raises(DevicePoisoned, match="device cpu: CUDA error"):
+    with pytest.raises(DevicePoisoned, match="CPU: CUDA error"):
         run(device)
 
 
@@ -487,7 +499,7 @@ def test_poison_that_is_met_while_memory_is_freed_is_named_too(
     toy: Toy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     device = loaded(toy())
-    monkeypatch.setattr(worker, "release_memory", raising(POISON))
+    monkeypatch.setattr(CpuDevice, "trim", raising(POISON))
     device.apply(Unload(1))
     with pytest.raises(DevicePoisoned):
         device.step()

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
+from helexa.devices.discovery import DeviceInfo
+from helexa.devices.monitor import CpuDevice
 from helexa.engine.orders import Add, Load, Notice, Piece
 from helexa.engine.worker import Worker
 
@@ -106,9 +108,15 @@ def load_order(path: Path, uid: int = 1, **changes: Any) -> Load:
     return Load(uid=uid, path=path, **{**usual, **changes})
 
 
+def cpu_worker(threads: int = 0) -> Worker:
+    """A worker on this machine's CPU."""
+    info = DeviceInfo(0, "CPU", "cpu", 16_000, None, "cpu")
+    return Worker(CpuDevice(info), threads)
+
+
 def loaded(path: Path, **changes: Any) -> Worker:
     """A worker with one model, uid 1."""
-    worker = Worker("cpu", threads=1)
+    worker = cpu_worker(threads=1)
     worker.apply(load_order(path, **changes))
     run(worker)
     return worker
