@@ -55,7 +55,10 @@ class Library:
         await self.add(entry.source)
 
     async def add(self, source: str) -> StoredModel:
-        return await trio.to_thread.run_sync(self._store.add, source, log_progress(source))
+        """A download that nobody waits for any more goes on by itself, and ends with the process."""
+        return await trio.to_thread.run_sync(
+            self._store.add, source, log_progress(source), abandon_on_cancel=True
+        )
 
     async def find(self, name: str) -> StoredModel | None:
         return await self._run(self._store.find, name)
@@ -67,7 +70,9 @@ class Library:
             await self._run(self._store.touch, stored.name)
 
     async def _run(self, work: Callable[..., T], *args: Any) -> T:
-        return await trio.to_thread.run_sync(work, *args, limiter=self._threads)
+        return await trio.to_thread.run_sync(
+            work, *args, limiter=self._threads, abandon_on_cancel=True
+        )
 
     def _study(self, entry: CatalogueModel) -> Known:
         stored = self._store.find(entry.source)

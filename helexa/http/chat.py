@@ -82,7 +82,7 @@ class Chat:
             model=asked.conversation.model,
             created=int(trace.wall_time),
         )
-        return json_response(written, headers=node_header(trace))
+        return json_response(written, headers=route_headers(trace))
 
     async def _stream(
         self,
@@ -97,7 +97,7 @@ class Chat:
         first = await self._first(events)
         written = write_events(first, events, writer, trace)
         return sse_response(
-            written, call, partial(last_words, writer, trace), headers=node_header(trace)
+            written, call, partial(last_words, writer, trace), headers=route_headers(trace)
         )
 
     async def _first(self, events: Events) -> Sequence[Event]:
@@ -168,6 +168,10 @@ def answer_id(trace: Trace) -> str:
     return "chatcmpl-" + trace.request_id.removeprefix("req_")
 
 
-def node_header(trace: Trace) -> list[tuple[str, str]]:
-    """Left out when a stream opens before its request was routed."""
-    return [("x-helexa-node", trace.node)] if trace.node else []
+def route_headers(trace: Trace) -> list[tuple[str, str]]:
+    """Where the answer comes from, unless the stream opens before that is known; why, if asked."""
+    headers = [("x-helexa-node", trace.node)] if trace.node else []
+    if request.headers.get("x-helexa-explain") == "1":
+        decisions = "; ".join(f"{at:.3f} s {text}" for at, text in trace.decisions)
+        headers.append(("x-helexa-decision", decisions))
+    return headers

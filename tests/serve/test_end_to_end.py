@@ -128,5 +128,12 @@ def test_an_answer_names_its_node_and_its_request(served: Helexa) -> None:
     assert any("prompt tokens" in text for _, text in record["decisions"])
 
 
+def test_who_asks_why_is_told_in_a_header(served: Helexa) -> None:
+    url, why = served.url() + "/v1/chat/completions", {"x-helexa-explain": "1"}
+    _, headers, _ = call("POST", url, chat(), why)
+    assert "37 prompt tokens" in headers["x-helexa-decision"]
+    assert "x-helexa-decision" not in call("POST", url, chat())[1]
+
+
 def test_nothing_is_open_at_rest(served: Helexa) -> None:
     assert served.status["open"] == {"sequences": 0, "slots": 0, "reservations": 0}
