@@ -3,9 +3,10 @@
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import NoReturn
 
 import trio
 
@@ -14,7 +15,7 @@ from helexa.config import command as check
 from helexa.config.places import places
 from helexa.config.read import config_warnings, read_all
 from helexa.errors import ConfigError, HelexaError
-from helexa.service import Exit, exit_code
+from helexa.service import Exit, ending, file_limit_warning, raise_file_limit
 
 log = logs.get("helexa.main")
 
@@ -51,44 +52,38 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def serve(args: argparse.Namespace) -> int:
-    """Until it is told to stop.  Ends the process itself: a device thread may be stuck in a kernel."""
+def serve(args: argparse.Namespace) -> NoReturn:
+    """Until it is told to stop."""
     from helexa.serve import serve as serve_all
 
     config, catalogue = read_all(args.config, os.environ)
     ring = logs.configure(config.server.log_level, config.server.log_format, os.environ)
     for warning in config_warnings(args.config, config):
         log.warning("configuration warning", reason=warning)
+    too_few = file_limit_warning(config.limits.max_connections, raise_file_limit())
+    if too_few:
+        log.warning("too few open files", reason=too_few)
+    where = places(config, os.environ)
+    run_to_end(partial(serve_all, config, catalogue, where, ring, os.environ, greet=args.greet))
+
+
+def run_to_end(serving: Callable[[], Awaitable[Exit]]) -> NoReturn:
+    """Run it and end the process with its code: a device thread may be stuck in a kernel."""
     try:
-        code = trio.run(
-            partial(serve_all, greet=args.greet),
-            config,
-            catalogue,
-            places(config, os.environ),
-            ring,
-            os.environ,
-        )
+        code = trio.run(serving)
     except BaseException as error:
-        code = exit_code(error)
-        tell_end(error, code)
+        code, cause = ending(error)
+        tell_end(cause, code)
     sys.stdout.flush()
     os._exit(code)
 
 
-def tell_end(error: BaseException, code: Exit) -> None:
+def tell_end(cause: BaseException, code: Exit) -> None:
     """Expected ends in a sentence; a crash with its traceback."""
-    if code is Exit.STOPPED:
-        return
     if code is Exit.CRASHED:
-        log.exception("helexa crashed", error)
-        return
-    log.error("helexa ends", reason=reason(error), exit_code=int(code))
-
-
-def reason(error: BaseException) -> str:
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return str(error)
+        log.exception("helexa crashed", cause)
+    elif code is not Exit.STOPPED:
+        log.error("helexa ends", reason=str(cause), exit_code=int(code))
 
 
 def doctor(args: argparse.Namespace) -> int:

@@ -12,18 +12,19 @@ GIT_SECONDS = 2.0
 
 
 def build_info() -> dict[str, Any]:
-    """The answer of GET /version.  Blocks: it asks git where this is a checkout.
+    """The answer of GET /version, as of now: ask when the process starts.  Blocks: it asks git where
+    this is a checkout.
 
     `git_sha` is None where it is not; `dirty` tells of uncommitted changes.
     """
     checkout = Path(__file__).parent.parent
-    sha = _git(checkout, "rev-parse", "--short=12", "HEAD") if _is_checkout(checkout) else None
-    when = _git(checkout, "show", "--no-patch", "--format=%cI", "HEAD") if sha else None
+    head = _git(checkout, "log", "-1", "--abbrev=12", "--format=%h %cI")
+    sha, _, when = (head or "").partition(" ")
     return {
         "package_version": __version__,
-        "git_sha": sha,
-        "dirty": bool(_git(checkout, "status", "--porcelain")) if sha else False,
-        "build_timestamp": when,
+        "git_sha": sha or None,
+        "dirty": bool(sha and _git(checkout, "status", "--porcelain")),
+        "build_timestamp": when or None,
         "python_version": platform.python_version(),
         "torch_version": _version("torch"),
         "transformers_version": _version("transformers"),
@@ -46,9 +47,11 @@ def _version(package: str) -> str | None:
 
 
 def _git(directory: Path, *args: str) -> str | None:
+    if not _is_checkout(directory):
+        return None
     try:
         done = subprocess.run(
-            ["git", "-C", str(directory), *args],
+            ["git", "--no-optional-locks", "-C", str(directory), *args],
             capture_output=True,
             text=True,
             timeout=GIT_SECONDS,

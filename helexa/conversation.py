@@ -128,7 +128,7 @@ class Conversation:
 # -- the answer, as it comes -----------------------------------------------------------------------
 
 FinishReason = Literal["stop", "length"]
-Phase = Literal["queued", "loading", "prefill"]
+Phase = Literal["queued", "loading", "prefill", "decode"]
 
 
 @frozen

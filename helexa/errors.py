@@ -41,8 +41,9 @@ class HelexaError(Exception):
     """An expected failure.
 
     `status`, `type` and `code` are what the HTTP layer shows; `param` names the offending field as a
-    path (`messages[2].content`); `retry_after` is in seconds and is rounded up to whole ones on the
-    wire; `details` are diagnostics that stand beside the message (`free_mb`, `prompt_len`, ...).
+    path (`messages[2].content`); `retry_after` is in seconds, rounded up to whole ones on the wire,
+    and infinite where coming back will not help by itself; `details` are diagnostics that stand
+    beside the message (`free_mb`, `prompt_len`, ...).
     """
 
     status: int = 500
@@ -62,6 +63,11 @@ class HelexaError(Exception):
         self.param = param
         self.retry_after = retry_after
         self.details = details
+
+    def again(self, retry_after: float | None = None) -> "HelexaError":
+        """A copy for another asker: an exception gathers the frames that it is raised through."""
+        wait = self.retry_after if retry_after is None else retry_after
+        return type(self)(self.message, param=self.param, retry_after=wait, **self.details)
 
 
 class InvalidRequest(HelexaError):

@@ -11,12 +11,11 @@ import trio
 from attrs import evolve
 
 from helexa.actors.admission import ModelGone
-from helexa.actors.node import Node
+from helexa.actors.node import Node, tick_seconds
 from helexa.config.schema import Config
 from helexa.conversation import Conversation, Events, Progress
 from helexa.errors import Busy, NotLoaded, ServiceUnavailable
 from helexa.fleet.catalogue import CatalogueModel
-from helexa.metrics import Metrics
 from helexa.shelf import Shelf
 from helexa.trace import Trace
 
@@ -24,12 +23,11 @@ MAX_TRIES = 3  # a model may be unloaded between its load and our place in its l
 
 
 class Gateway:
-    def __init__(self, config: Config, shelf: Shelf, node: Node | None, metrics: Metrics) -> None:
+    def __init__(self, config: Config, shelf: Shelf, node: Node | None) -> None:
         self._shelf = shelf
         self._node = node
         self._fleet = config.fleet
-        self._tick_seconds = config.admission.stream_open_seconds or 1.0
-        self._metrics = metrics
+        self._tick_seconds = tick_seconds(config)
         self.num_load_waiters = 0
 
     @property
@@ -82,7 +80,6 @@ class Gateway:
         finally:
             self.num_load_waiters -= 1
             trace.load_seconds += trio.current_time() - began_at
-        self._metrics.cold_starts.labels(entry.id, self.node.name).inc()
         trace.note(f"loaded after {trace.load_seconds:.3f} s")
 
     async def _wait_for_load(self, entry: CatalogueModel) -> AsyncGenerator[Progress, None]:

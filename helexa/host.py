@@ -86,6 +86,7 @@ def described(
         cost=entry.cost,
         tool_call=known.tool_call if known else False,
         reasoning=known.reasoning if known else False,
+        created=int(known.added_at) if known else 0,
         aliases=entry.aliases,
     )
 

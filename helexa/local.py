@@ -10,9 +10,10 @@ from attrs import frozen
 from helexa import logs
 from helexa.actors.device import Device, DeviceThread, Worker
 from helexa.actors.node import Node
+from helexa.actors.place import AtStart
 from helexa.actors.supervisor import RestartPolicy, keep_running
 from helexa.config.schema import Config, Places
-from helexa.desired import Desired, DesiredModel
+from helexa.desired import DesiredModel
 from helexa.devices.cuda import CudaError
 from helexa.devices.discovery import DeviceInfo, discover
 from helexa.devices.faults import classify
@@ -20,7 +21,7 @@ from helexa.devices.host import cpu_flags
 from helexa.devices.monitor import Device as Watched
 from helexa.devices.monitor import Readings, open_device
 from helexa.devices.nvml import NvmlError
-from helexa.errors import DevicePoisoned
+from helexa.errors import DevicePoisoned, HelexaError
 from helexa.fleet.catalogue import CatalogueModel
 from helexa.fleet.dtype import choose_dtype
 from helexa.host import Host
@@ -33,7 +34,9 @@ from helexa.store import Store
 
 log = logs.get("helexa.node")
 
+NODE_POLICY = RestartPolicy(max_restarts=3, within=300.0, first_delay=0.5)
 DEVICE_POLICY = RestartPolicy(max_restarts=3, within=300.0, first_delay=1.0)
+READ_SECONDS = 5.0  # for one reading; a driver whose card fell off the bus may never answer
 
 
 # What a device's thread drives, given the device and the number of threads for its CPU work.
@@ -79,14 +82,17 @@ async def local_node(
                 partial(keep_running, on_crash=on_crash), name, device.run, DEVICE_POLICY
             )
         async with trio.open_nursery() as above:
+            at_start = partial(models_at_start, shelf, desired, found.devices)
+            run_node = partial(node.run, at_start)
             await above.start(
-                node.run, to_load(shelf, desired.value), given_up(shelf, desired.value)
+                partial(keep_running, on_crash=on_crash), "node", run_node, NODE_POLICY
             )
             yield LocalNode(
                 Host(node, found, trio.current_time()),
                 Loads(shelf, library, config.node.allow_sources),
             )
             above.cancel_scope.cancel()
+        node.close()
         below.cancel_scope.cancel()
 
 
@@ -104,7 +110,13 @@ def make_device(
     thread = DeviceThread(
         f"helexa-{info.torch_name}", partial(make_worker, watched, config.engine.threads)
     )
-    return Device(info, thread, partial(read, watched), on_poisoned)
+    return Device(
+        info,
+        thread,
+        partial(read, watched, trio.CapacityLimiter(1)),
+        on_poisoned,
+        drain_seconds=config.server.drain_seconds,
+    )
 
 
 def torch_worker(watched: Watched, threads: int) -> Worker:
@@ -114,23 +126,40 @@ def torch_worker(watched: Watched, threads: int) -> Worker:
     return TorchWorker(watched, threads)
 
 
-async def read(watched: Watched) -> Readings | None:
-    """What the device tells; None if not this time.  Raises DevicePoisoned if it is lost."""
-    try:
-        return await trio.to_thread.run_sync(watched.readings)
-    except (CudaError, NvmlError) as error:
-        if classify(error) == "sticky":
-            raise DevicePoisoned(str(error)) from error
-        log.warning("device not read", device=watched.info.index, reason=str(error))
-        return None
+async def read(watched: Watched, one_at_a_time: trio.CapacityLimiter) -> Readings | None:
+    """What the device tells; None if not this time.  Raises DevicePoisoned if it is lost.
+
+    A reading that hangs is left behind; with a limiter of its own it takes no thread from others,
+    and the next reading waits for it.
+    """
+    reason = f"no answer within {READ_SECONDS:g} s"
+    with trio.move_on_after(READ_SECONDS):
+        try:
+            return await trio.to_thread.run_sync(
+                watched.readings, abandon_on_cancel=True, limiter=one_at_a_time
+            )
+        except (CudaError, NvmlError, HelexaError, OSError) as error:
+            if classify(error) == "sticky":
+                raise DevicePoisoned(str(error)) from error
+            reason = str(error)
+    log.warning("device not read", device=watched.info.index, reason=reason)
+    return None
 
 
-def to_load(shelf: Shelf, desired: Desired) -> Sequence[CatalogueModel]:
-    return [entry_of(shelf, model) for model in desired.to_load]
-
-
-def given_up(shelf: Shelf, desired: Desired) -> Sequence[tuple[CatalogueModel, str]]:
-    return [(entry_of(shelf, model), model.failed) for model in desired.given_up]
+def models_at_start(
+    shelf: Shelf, desired: DesiredModels, devices: Sequence[DeviceInfo]
+) -> list[AtStart]:
+    """What this life of the node brings up, or leaves alone; cards are known by their uuid."""
+    indexes = {device.uuid: device.index for device in devices}
+    value = desired.value
+    return [
+        AtStart(
+            entry_of(shelf, model),
+            tuple(indexes[uuid] for uuid in model.devices if uuid in indexes),
+            model.failed,
+        )
+        for model in (*value.given_up, *value.to_load)
+    ]
 
 
 def entry_of(shelf: Shelf, model: DesiredModel) -> CatalogueModel:

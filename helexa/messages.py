@@ -7,7 +7,7 @@ from attrs import frozen
 
 from helexa.actors.mailbox import Request
 from helexa.actors.model import LoadMoved, Model, Ready, Recovering
-from helexa.actors.place import NodeStatus
+from helexa.actors.place import Asker, NodeStatus, Place
 from helexa.errors import HelexaError
 from helexa.fleet.catalogue import CatalogueModel
 
@@ -16,11 +16,11 @@ from helexa.fleet.catalogue import CatalogueModel
 class LoadModel(Request[None]):
     """Answered once the model is loaded; joins a load in progress.
 
-    `insist` tries again at once what failed a moment ago: an operator asks, not a request.
+    An operator's load fetches files that are not here and tries at once what failed a moment ago.
     """
 
     entry: CatalogueModel
-    insist: bool = False
+    by: Asker = "request"
     devices: tuple[int, ...] = ()  # indexes it may go to; empty for any
 
 
@@ -44,6 +44,14 @@ class GetStatus(Request[NodeStatus]):
     """A snapshot of devices and models."""
 
 
+@frozen(eq=False)
+class Emptied:
+    """The model was idle and admits nobody any more, as `request` wanted."""
+
+    place: Place
+    request: UnloadModel
+
+
 @frozen
 class Gone:
     """The model's task ended: unloaded as asked, or by the error."""
@@ -53,5 +61,13 @@ class Gone:
 
 
 NodeMessage = (
-    LoadModel | UnloadModel | FindModel | GetStatus | Gone | Ready | Recovering | LoadMoved
+    LoadModel
+    | UnloadModel
+    | FindModel
+    | GetStatus
+    | Emptied
+    | Gone
+    | Ready
+    | Recovering
+    | LoadMoved
 )

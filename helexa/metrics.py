@@ -4,6 +4,8 @@ Label values are catalogue ids, node names and device indexes, never what a clie
 is not in the catalogue counts as `unknown`, so that no client can make series without end.
 """
 
+from collections.abc import Callable
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from helexa import __version__
@@ -13,8 +15,17 @@ TOKEN_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.25,
 RATES = (1, 2, 5, 10, 20, 40, 60, 80, 100, 150, 200, 400, 800)
 
 
+UNKNOWN = "unknown"
+
+
+def always(model: str) -> bool:
+    return True
+
+
 class Metrics:
-    def __init__(self) -> None:
+    def __init__(self, is_listed: Callable[[str], bool] = always) -> None:
+        """`is_listed` tells whether an id is in the catalogue in force."""
+        self._is_listed = is_listed
         self.registry = registry = CollectorRegistry()
         where = ["model", "node"]
         self.requests = Counter(
@@ -39,9 +50,16 @@ class Metrics:
         )
         self.between_tokens = Histogram(
             "helexa_inter_token_latency_seconds",
-            "Mean time between two tokens of one request.",
+            "Mean time between two tokens of one request; helexa_longest_token_gap_seconds has the stalls.",
             where,
             buckets=TOKEN_SECONDS,
+            registry=registry,
+        )
+        self.longest_gap = Histogram(
+            "helexa_longest_token_gap_seconds",
+            "The longest silence between two tokens of one request.",
+            where,
+            buckets=(*TOKEN_SECONDS, 5, 10, 30),
             registry=registry,
         )
         self.rate = Histogram(
@@ -98,6 +116,12 @@ class Metrics:
         self.restarts = Counter(
             "helexa_actor_restarts", "Crashes of actors.", ["actor"], registry=registry
         )
+        self.refusals = Counter(
+            "helexa_refusals",
+            "Requests refused at a listener or by a route other than a chat's.",
+            ["listener", "code"],
+            registry=registry,
+        )
         device = ["device", "node"]
         self.device_total = Gauge(
             "helexa_device_memory_bytes", "Memory of the device.", device, registry=registry
@@ -113,3 +137,15 @@ class Metrics:
         )
         build = Gauge("helexa_build_info", "Always 1.", ["version"], registry=registry)
         build.labels(__version__).set(1)
+
+    def load_ended(self, model: str, node: str, outcome: str, seconds: float | None = None) -> None:
+        self.loads.labels(self.label(model), node, outcome).inc()
+        if seconds is not None:
+            self.load_seconds.labels(self.label(model), node).observe(seconds)
+
+    def cold_start(self, model: str, node: str) -> None:
+        self.cold_starts.labels(self.label(model), node).inc()
+
+    def label(self, model: str) -> str:
+        """The model's id if the catalogue has it, else `unknown`."""
+        return model if self._is_listed(model) else UNKNOWN

@@ -23,7 +23,7 @@ class Recorder:
         log.info("request ended", **line_of(trace))
 
     def _count(self, trace: Trace) -> None:
-        metrics, where = self._metrics, (trace.model, trace.node)
+        metrics, where = self._metrics, (self._metrics.label(trace.model), trace.node)
         metrics.requests.labels(*where, trace.outcome).inc()
         metrics.duration.labels(*where).observe(trace.seconds)
         if trace.admitted_at is not None:
@@ -33,6 +33,7 @@ class Recorder:
         if trace.tokens_per_second is not None:
             metrics.rate.labels(*where).observe(trace.tokens_per_second)
             metrics.between_tokens.labels(*where).observe(1 / trace.tokens_per_second)
+            metrics.longest_gap.labels(*where).observe(trace.longest_gap)
         if trace.usage is not None:
             metrics.prompt_tokens.labels(*where).inc(trace.usage.prompt_tokens)
             metrics.completion_tokens.labels(*where).inc(trace.usage.completion_tokens)

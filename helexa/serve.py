@@ -31,13 +31,15 @@ from helexa.logs import Ring
 from helexa.metrics import Metrics
 from helexa.recorder import Recorder
 from helexa.records import Records
-from helexa.service import Exit, Notifier, keep_alive, watchdog_seconds
+from helexa.service import Exit, Notifier, ending, keep_alive, watchdog_seconds
 from helexa.shelf import Shelf
 from helexa.state import DesiredModels, StateDir, open_state
 from helexa.verbs import Control
 
 log = logs.get("helexa.serve")
 
+# Ends that no load can have brought about: it is not held against a model that was loading.
+NO_LOAD_S_FAULT = (Exit.STOPPED, Exit.CONFIG, Exit.CANNOT_BIND, Exit.STATE_IN_USE)
 STOPPING_MARGIN_SECONDS = 60.0  # beyond the drain: unloading, and the step in hand
 
 
@@ -87,11 +89,12 @@ async def serve(
     Raises ConfigError, StateInUse, CannotBind or GaveUp, alone or in a group.
     """
     with open_state(places.state_dir) as state:
+        shelf = Shelf(catalogue, partial(read_catalogue, config))
         process = Process(
             config,
             places,
-            Shelf(catalogue, partial(read_catalogue, config)),
-            Metrics(),
+            shelf,
+            Metrics(shelf.lists),
             Records.open(state.path),
             Capture(state.path / "captures"),
             ring,
@@ -106,9 +109,30 @@ async def run(
     process: Process, state: StateDir, environ: Mapping[str, str], *, greet: bool
 ) -> Exit:
     started_at = trio.current_time()
-    desired = DesiredModels(state, at_start(state.read_desired(), preload_ids(process)))
+    found = state.read_desired()
+    desired = DesiredModels(state, found, at_start(found, preload_ids(process)))
+    try:
+        await run_all(process, desired, environ, started_at, greet=greet)
+    except BaseException as error:
+        if ending(error)[0] in NO_LOAD_S_FAULT:
+            desired.stopped()
+        raise
+    if process.stopping.code is Exit.STOPPED:  # a load that poisoned its device stays marked
+        desired.stopped()
+    return process.stopping.code
+
+
+async def run_all(
+    process: Process,
+    desired: DesiredModels,
+    environ: Mapping[str, str],
+    started_at: float,
+    *,
+    greet: bool,
+) -> None:
     async with trio.open_nursery() as base:
         await base.start(process.records.run)
+        await base.start(desired.run)
         await base.start(heed_signals, process)
         every = watchdog_seconds(environ)
         if every is not None:
@@ -137,10 +161,7 @@ async def run(
             )
             await listen(process, local, urls, greet=greet)
             log.info("stopping")
-        if process.stopping.code is Exit.STOPPED:  # a load that poisoned its device stays marked
-            desired.stopped()
         base.cancel_scope.cancel()
-    return process.stopping.code
 
 
 def preload_ids(process: Process) -> list[str]:
@@ -198,6 +219,8 @@ async def listen(
                 )
             )
             log.info("listening", role=listener.name, url=urls[listener.name])
+        if local is not None:
+            local.host.node.activate()
         process.notifier.ready(" ".join(urls.values()))
         async with trio.open_nursery() as meanwhile:
             if greet and "gateway" in urls:
@@ -212,7 +235,7 @@ def listeners(process: Process, local: LocalNode | None) -> list[Listener]:
     node = local.host.node if local else None
     found = []
     if config.gateway.enabled:
-        gateway = Gateway(config, process.shelf, node, process.metrics)
+        gateway = Gateway(config, process.shelf, node)
         app = gateway_app(chat(process, gateway.generate), process.shelf, node, config.limits)
         found.append(Listener(app, config.gateway.listen, "gateway", gateway_door(config)))
     if local is not None:

@@ -1,9 +1,11 @@
 """What a service owes to systemd: how it ended, and that it is ready, reloading, alive, stopping."""
 
 import os
+import resource
 import socket
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from enum import IntEnum
 
 import trio
@@ -34,26 +36,57 @@ CAUSES: tuple[tuple[type[BaseException], Exit], ...] = (
 )
 
 
-def exit_code(error: BaseException) -> Exit:
-    """The code for what left the root: groups and causes are looked through."""
+# Beside connections: models that load, the state directory, the control socket, pipes to children.
+OTHER_FILES = 64
+NUM_LISTENERS = 3
+
+
+def ending(error: BaseException) -> tuple[Exit, BaseException]:
+    """The code for what left the root, and which error decides it: groups and causes are searched."""
     found = list(unwrap(error))
     for kind, code in CAUSES:
-        if any(isinstance(one, kind) for one in found):
-            return code
-    return (
-        Exit.STOPPED if all(isinstance(one, KeyboardInterrupt) for one in found) else Exit.CRASHED
-    )
+        for one in found:
+            if isinstance(one, kind):
+                return code, one
+    is_stop = all(isinstance(one, KeyboardInterrupt) for one in found)
+    return (Exit.STOPPED if is_stop else Exit.CRASHED), error
 
 
 def unwrap(error: BaseException) -> Iterator[BaseException]:
-    """The leaves of `error`, and what they were raised from."""
-    if isinstance(error, BaseExceptionGroup):
-        for inner in error.exceptions:
-            yield from unwrap(inner)
-        return
-    yield error
-    if error.__cause__ is not None:
-        yield from unwrap(error.__cause__)
+    """The leaves of `error` and what they were raised from, each once: causes can run in a circle."""
+    seen: set[int] = set()
+    rest = [error]
+    while rest:
+        one = rest.pop(0)
+        if id(one) in seen:
+            continue
+        seen.add(id(one))
+        if isinstance(one, BaseExceptionGroup):
+            rest = [*one.exceptions, *rest]
+            continue
+        yield one
+        if one.__cause__ is not None:
+            rest.insert(0, one.__cause__)
+
+
+def raise_file_limit() -> int:
+    """Let this process open as many files as it is allowed to; how many that is."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(OSError, ValueError):  # a kernel may allow less than the limit says
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return soft
+
+
+def file_limit_warning(max_connections: int, max_files: int) -> str | None:
+    """Why that many connections per listener cannot be had, if they cannot."""
+    needed = NUM_LISTENERS * max_connections + OTHER_FILES
+    if max_files == resource.RLIM_INFINITY or max_files >= needed:
+        return None
+    return (
+        f"[limits] max_connections = {max_connections} may need {needed} open files, but this process "
+        f"may open {max_files}: lower it, or raise the limit (ulimit -n, LimitNOFILE=)"
+    )
 
 
 @frozen

@@ -26,6 +26,10 @@ class Shelf:
             )
         return entry
 
+    def lists(self, model: str) -> bool:
+        """Whether `model` is the id of an entry."""
+        return any(entry.id == model for entry in self.catalogue.models)
+
     async def reload(self) -> list[str]:
         """Read the catalogue again; the mistakes, if it has any and the old one is kept."""
         try:

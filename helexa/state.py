@@ -61,51 +61,75 @@ class StateDir:
 
 @define(eq=False)
 class DesiredModels:
-    """The desired state of this process and its only writer: a change is on disk when it returns.
+    """The desired state of this process and its only writer.
 
-    Writing happens in a thread, one at a time, and always the newest value.  A disk that fails is
-    logged and stops nobody.
+    A transition is made at once and in order; `run` writes the newest value in a thread, and `saved`
+    waits until what is true now was written.  A disk that fails is logged and stops nobody.
     """
 
     _state: StateDir
+    found: Desired | None  # what the last process left on disk
     value: Desired
-    _written: Desired | None = None
-    _one_at_a_time: trio.CapacityLimiter = field(factory=lambda: trio.CapacityLimiter(1))
+    _tried: Desired = field(init=False)  # what was written last, or need not be
+    _changed: trio.Event = field(factory=trio.Event, init=False)
+    _wrote: trio.Event = field(factory=trio.Event, init=False)
 
-    async def loading(
+    def __attrs_post_init__(self) -> None:
+        self._tried = self.value if self.found is None else self.found
+        self._change(self.value)
+
+    def loading(
         self, model: str, source: str = "", devices: tuple[str, ...] = (), *, asked: bool = False
     ) -> None:
-        await self._change(self.value.loading(model, source, devices, asked=asked))
+        self._change(self.value.loading(model, source, devices, asked=asked))
 
-    async def loaded(self, model: str) -> None:
-        await self._change(self.value.loaded(model))
+    def loaded(self, model: str) -> None:
+        self._change(self.value.loaded(model))
 
-    async def failed(self, model: str) -> None:
-        await self._change(self.value.failed(model))
+    def failed(self, model: str) -> None:
+        self._change(self.value.failed(model))
 
-    async def gone(self, model: str) -> None:
-        await self._change(self.value.gone(model))
+    def gone(self, model: str) -> None:
+        self._change(self.value.gone(model))
+
+    async def saved(self) -> None:
+        while self._tried != self.value:
+            await self._wrote.wait()
 
     def stopped(self) -> None:
-        """The process ends in order: loads in hand are not held against their models.
+        """The process ends in order: loads in hand are not held against their models."""
+        self._change(self.value.stopped())
+        self._write_last()
 
-        A process that never had a model leaves nothing, so that `preload` still counts.
-        """
-        self.value = self.value.stopped()
-        if self.value.models or self._written is not None:
-            self._write()
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Write what changes until cancelled; then what changed last."""
+        task_status.started()
+        try:
+            while True:
+                await self._changed.wait()
+                self._changed = trio.Event()
+                value = self.value
+                with trio.CancelScope(shield=True):  # two writers would mix up their order
+                    await trio.to_thread.run_sync(self._write, value)
+                self._tried = value
+                self._wrote.set()
+                self._wrote = trio.Event()
+        finally:
+            self._write_last()
 
-    async def _change(self, value: Desired) -> None:
+    def _change(self, value: Desired) -> None:
         self.value = value
-        await trio.to_thread.run_sync(self._write, limiter=self._one_at_a_time)
+        if value != self._tried:
+            self._changed.set()
 
-    def _write(self) -> None:
-        value = self.value
-        if value == self._written:
-            return
+    def _write_last(self) -> None:
+        if self.value != self._tried:
+            self._tried = self.value
+            self._write(self.value)
+
+    def _write(self, value: Desired) -> None:
         try:
             self._state.write_desired(value)
-            self._written = value
         except OSError as error:
             log.error("desired state not saved", reason=error.strerror)
 

@@ -34,6 +34,8 @@ class Trace:
     queue_seconds: float = 0.0
     admitted_at: float | None = None
     first_token_at: float | None = None
+    last_token_at: float = 0.0
+    longest_gap: float = 0.0  # between two tokens, of any of its answers
     ended_at: float | None = None
     finish: str | None = None
     error: HelexaError | None = None

@@ -111,7 +111,7 @@ class Control:
     async def load(self, args: Args) -> AsyncGenerator[Json, None]:
         node, loads = self._needed()
         entry = await loads.entry_for(LoadSpec(args.text("model")))
-        request = node.load(entry, insist=True)
+        request = node.load(entry, "operator")
         ticks = request.reply.ticks(TICK_SECONDS, float("inf"))
         async with aclosing(ticks):
             async for _ in ticks:

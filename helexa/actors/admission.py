@@ -148,7 +148,9 @@ class Admission:
                 )
 
     def _leave(self, ticket_id: int, seconds: float | None) -> None:
-        self._entering.pop(ticket_id, None)
+        left = self._entering.pop(ticket_id, None)
+        if left is not None:
+            left.reply.fail(Closed())  # nobody waits for it any more
         self._line = leave(self._line, ticket_id)
         if seconds is not None:
             self._served += 1
@@ -159,7 +161,8 @@ class Admission:
         self._answer_closing()
 
     def _close(self, close: Close) -> None:
-        if close.if_idle and (self._line.running or self._line.waiting or not self._served):
+        is_idle = self._served and not (self._line.running or self._line.waiting)
+        if close.if_idle and not self._gone and not is_idle:
             raise ModelBusy(self._why_busy())
         self._gone = True
         for enter in self._entering.values():

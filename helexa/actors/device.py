@@ -23,6 +23,7 @@ from helexa.engine.orders import (
     Crashed,
     Failed,
     Load,
+    Loaded,
     Notice,
     Order,
     Piece,
@@ -36,6 +37,8 @@ log = logs.get("helexa.device")
 
 STOP_SECONDS = 10.0  # for a step or a load in hand at shutdown; then the thread is abandoned
 READ_EVERY_SECONDS = 2.0
+RECOVERING_SECONDS = 2.0  # what a client should wait for after a crash
+FIRST_LOAD_SECONDS = 30.0  # the guess at how long a model takes to load, before one did
 
 
 class Worker(Protocol):
@@ -103,10 +106,14 @@ class DeviceThread:
             shield.deadline = trio.current_time() + STOP_SECONDS
 
     def _loop(self, token: trio.lowlevel.TrioToken, deliver: Deliver) -> None:
-        worker = self._make_worker()
+        first = self._orders.get()
+        if isinstance(first, Stop):
+            return
+        worker = self._make_worker()  # not before there is work: it imports torch
+        orders: Iterable[Order] = [first]
         while True:
             notices: list[Notice] = []
-            for order in self._take_orders(worker):
+            for order in orders:
                 if isinstance(order, Stop):
                     return
                 notices.extend(worker.apply(order))
@@ -114,10 +121,11 @@ class DeviceThread:
                 notices.extend(worker.step())
             if notices:
                 token.run_sync_soon(deliver, notices)  # one wake-up per step, not per token
+            orders = self._take_orders(wait=worker.idle)
 
-    def _take_orders(self, worker: Worker) -> Iterator[Order]:
-        """Everything posted since the last step; waits only if there is nothing to step."""
-        if worker.idle:
+    def _take_orders(self, *, wait: bool) -> Iterator[Order]:
+        """Everything posted since the last step; with `wait` at least one order."""
+        if wait:
             yield self._orders.get()
         while not self._orders.empty():
             yield self._orders.get_nowait()
@@ -181,7 +189,8 @@ class DeviceStatus:
 class Device:
     """One device of this host.
 
-    `run` may crash and be run again; whoever waits for a notice then gets Failed.
+    `run` may crash and be run again; whoever waits for a notice then gets Failed.  `drain_seconds` is
+    what the process takes to end, should the device be poisoned.
     """
 
     def __init__(
@@ -190,6 +199,8 @@ class Device:
         driver: Driver,
         read: Callable[[], Awaitable[Readings | None]],
         on_poisoned: Callable[[str], None],
+        *,
+        drain_seconds: float = 0.0,
     ) -> None:
         self.info = info
         self.readings: Readings | None = None
@@ -200,6 +211,8 @@ class Device:
         self._uids = itertools.count(1)
         self._sequences: set[int] = set()
         self._poisoned = False
+        self._drain_seconds = drain_seconds
+        self._load_seconds = FIRST_LOAD_SECONDS  # of the last load
 
     # -- what others call, from the Trio thread --------------------------------------------------
 
@@ -258,8 +271,13 @@ class Device:
         if self._poisoned:
             raise ServiceUnavailable(
                 f"device {self.info.index} ({self.info.name}) is out of order until helexa restarts",
-                retry_after=5,
+                retry_after=self._seconds_to_return,
             )
+
+    @property
+    def _seconds_to_return(self) -> float:
+        """When to come back: after a restart of the process, or of our thread alone."""
+        return self._drain_seconds + self._load_seconds if self._poisoned else RECOVERING_SECONDS
 
     # -- the actor -------------------------------------------------------------------------------
 
@@ -269,7 +287,7 @@ class Device:
             async with trio.open_nursery() as nursery:
                 await nursery.start(self._read_now_and_then)
                 task_status.started()
-                await self._driver.run(self._waiting.deliver)
+                await self._driver.run(self._deliver)
         except Exception as error:
             poison = hopeless(error)
             if not isinstance(poison, DevicePoisoned):
@@ -281,10 +299,16 @@ class Device:
             self._driver.forget()
             self._waiting.end_all(self._last_notice)
 
+    def _deliver(self, notices: Sequence[Notice]) -> None:
+        for notice in notices:
+            if isinstance(notice, Loaded):
+                self._load_seconds = notice.seconds
+        self._waiting.deliver(notices)
+
     def _last_notice(self, uid: int) -> Notice:
         reason = f"device {self.info.index} failed while it worked"
         if uid in self._sequences:
-            return Failed(uid, ServiceUnavailable(reason, retry_after=2))
+            return Failed(uid, ServiceUnavailable(reason, retry_after=self._seconds_to_return))
         return Crashed(uid, reason)
 
     async def _read_now_and_then(self, *, task_status: trio.TaskStatus[None]) -> None:

@@ -112,6 +112,7 @@ class Model:
     _running: set[Running] = field(factory=set, init=False)
     _uid: int = field(default=0, init=False)
     _rate: float = field(default=0.0, init=False)
+    _crash: str = field(default="", init=False)
 
     # -- what others call ------------------------------------------------------------------------
 
@@ -142,10 +143,17 @@ class Model:
         """Of one answer, smoothed over the latest ones; 0 before the first."""
         return self._rate
 
-    async def close(self, *, if_idle: bool, drain_seconds: float) -> None:
-        """Admit nobody any more, let what runs end, then free the model.  ModelBusy as `if_idle` says."""
-        with trio.move_on_after(drain_seconds):
-            await self.admission.close(if_idle=if_idle)
+    async def close_if_idle(self) -> None:
+        """Admit nobody any more, if nothing runs or waits and something was served; else ModelBusy."""
+        await self.admission.close(if_idle=True)
+
+    async def drain(self, seconds: float) -> None:
+        """Admit nobody any more and let what runs end, for `seconds` at most."""
+        with trio.move_on_after(seconds):
+            await self.admission.close()
+
+    def leave(self) -> None:
+        """Let `run` end and free the model."""
         self._leaving.set()
 
     async def generate(
@@ -166,7 +174,7 @@ class Model:
             async with aclosing(self._enter(admission, slot, trace, tick_seconds)) as waiting:
                 async for progress in waiting:
                     yield [progress]
-            answer = self._answer(conversation, prompt, max_tokens, trace)
+            answer = self._answer(conversation, prompt, max_tokens, trace, tick_seconds)
             async with aclosing(answer) as batches:
                 async for batch in batches:
                     yield batch
@@ -186,7 +194,12 @@ class Model:
         trace.note(f"admitted after {trace.queue_seconds:.3f} s")
 
     async def _answer(
-        self, conversation: Conversation, prompt: Prompt, max_tokens: int, trace: Trace
+        self,
+        conversation: Conversation,
+        prompt: Prompt,
+        max_tokens: int,
+        trace: Trace,
+        tick_seconds: float,
     ) -> Events:
         known = self.hosted.known
         sampling = settle(conversation.sampling, known.entry.sampling, known.defaults)
@@ -208,27 +221,38 @@ class Model:
                 uid: known.reader(choice, conversation.sampling, prompt)
                 for choice, uid in enumerate(uids)
             }
-            async with aclosing(self._read(inbox, readers, running, trace)) as batches:
+            async with aclosing(
+                self._read(inbox, readers, running, trace, tick_seconds)
+            ) as batches:
                 async for batch in batches:
                     yield batch
         yield [Finished(Usage(len(prompt.ids), running.generated_tokens))]
 
     async def _read(
-        self, inbox: Inbox, readers: dict[int, Reader], running: Running, trace: Trace
+        self,
+        inbox: Inbox,
+        readers: dict[int, Reader],
+        running: Running,
+        trace: Trace,
+        tick_seconds: float,
     ) -> Events:
-        """The events of all answers until each is complete."""
+        """The events of all answers until each is complete; Progress when the device is long silent."""
+        prefilled = Progress("prefill", 0, running.prompt_tokens)
         while readers:
             batch: list[Event] = []
-            for notice in await _drain(inbox):
+            failed: Failed | None = None
+            for notice in await _drain(inbox, tick_seconds):
                 if isinstance(notice, Piece):
                     batch += self._read_piece(notice, readers, running, trace)
                 elif isinstance(notice, PrefillProgress):
+                    prefilled = Progress("prefill", notice.done_tokens, notice.total_tokens)
                     if trace.first_token_at is None:
-                        batch.append(Progress("prefill", notice.done_tokens, notice.total_tokens))
+                        batch.append(prefilled)
                 elif isinstance(notice, Failed):
-                    raise notice.error
-            if batch:
-                yield batch
+                    failed = notice
+            yield batch or [prefilled if trace.first_token_at is None else Progress("decode")]
+            if failed is not None:
+                raise failed.error
 
     def _read_piece(
         self, piece: Piece, readers: dict[int, Reader], running: Running, trace: Trace
@@ -236,9 +260,13 @@ class Model:
         reader = readers.get(piece.uid)
         if reader is None:
             return
+        now = trio.current_time()
         if trace.first_token_at is None:
-            trace.first_token_at = trio.current_time()
+            trace.first_token_at = now
             yield Started(running.prompt_tokens)
+        else:
+            trace.longest_gap = max(trace.longest_gap, now - trace.last_token_at)
+        trace.last_token_at = now
         running.generated_tokens += 1
         yield from reader.push(piece)
         if piece.finish or reader.stopped:
@@ -271,6 +299,7 @@ class Model:
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Load, serve until `close` has emptied the model or it crashes, free the device."""
+        self._crash = ""
         uid, inbox = self.device.load(self._load_order)
         loaded = False
         try:
@@ -283,13 +312,12 @@ class Model:
                 self._admission = admission
                 self._tell(ready)
                 task_status.started()
-                nursery.start_soon(self._watch, inbox)
+                nursery.start_soon(self._watch, inbox, nursery.cancel_scope)
                 await self._leaving.wait()
                 nursery.cancel_scope.cancel()
-        except* ModelCrashed:
-            loaded = False
-            self._tell(Recovering(self.hosted.id))
-            raise
+            if self._crash:
+                loaded = False
+                raise ModelCrashed(self._crash)
         finally:
             self._admission = None
             if loaded:
@@ -321,9 +349,15 @@ class Model:
                 case Crashed(_, reason):
                     raise ModelCrashed(reason)
 
-    async def _watch(self, inbox: Inbox) -> None:
+    async def _watch(self, inbox: Inbox, serving: trio.CancelScope) -> None:
+        """End the serving when the device loses the model.
+
+        It is told and not raised, because an exception beside a cancellation would leave as a group.
+        """
         notice = await inbox.receive()
-        raise ModelCrashed(notice.reason if isinstance(notice, Crashed) else str(notice))
+        self._crash = notice.reason if isinstance(notice, Crashed) else str(notice)
+        self._tell(Recovering(self.hosted.id))
+        serving.cancel()
 
     async def _free(self, uid: int, inbox: Inbox) -> None:
         with trio.CancelScope(shield=True, deadline=trio.current_time() + UNLOAD_SECONDS):
@@ -332,9 +366,11 @@ class Model:
                 pass
 
 
-async def _drain(inbox: Inbox) -> list[Notice]:
-    """What lies in the inbox, at least one notice: one wake-up however many came."""
-    notices = [await inbox.receive()]
+async def _drain(inbox: Inbox, seconds: float) -> list[Notice]:
+    """What lies in the inbox: one wake-up however many notices came; none if none came in `seconds`."""
+    notices: list[Notice] = []
+    with trio.move_on_after(seconds):
+        notices.append(await inbox.receive())
     with suppress(trio.WouldBlock):
         while True:
             notices.append(inbox.receive_nowait())

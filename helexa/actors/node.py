@@ -5,17 +5,19 @@ it; the node places, remembers failures, and answers whoever waits for a load or
 """
 
 import math
-from collections.abc import Sequence
-from contextlib import aclosing
+from collections.abc import Callable, Sequence
+from contextlib import aclosing, suppress
 from typing import Protocol
 
 import trio
 
 from helexa import logs
+from helexa.actors.admission import ModelGone
 from helexa.actors.device import Device
+from helexa.actors.devices import Devices
 from helexa.actors.mailbox import Mailbox
-from helexa.actors.model import Hosted, LoadMoved, Model, Ready, Recovering
-from helexa.actors.place import NodeStatus, Place, required_mb, state_of
+from helexa.actors.model import LoadMoved, Model, Ready, Recovering
+from helexa.actors.place import Asker, AtStart, NodeStatus, Place, state_of
 from helexa.actors.supervisor import RestartPolicy, keep_running
 from helexa.config.schema import Config
 from helexa.conversation import Conversation, Events
@@ -24,18 +26,18 @@ from helexa.errors import (
     ContextLengthExceeded,
     GaveUp,
     HelexaError,
+    InsufficientVram,
+    InvalidRequest,
     ModelBusy,
-    NotFound,
+    ModelNotFound,
     NotLoaded,
     ServiceUnavailable,
 )
-from helexa.fleet.admission import Rules
 from helexa.fleet.catalogue import CatalogueModel
 from helexa.fleet.known import Known
 from helexa.fleet.limits import clamp_output
-from helexa.fleet.placement import Room
-from helexa.fleet.placement import place as place_model
 from helexa.messages import (
+    Emptied,
     FindModel,
     GetStatus,
     Gone,
@@ -50,14 +52,22 @@ from helexa.trace import Trace
 log = logs.get("helexa.node")
 
 RECOVERING_SECONDS = 2.0
+KEEP_ALIVE_SECONDS = 10.0
 FIRST_BACKOFF_SECONDS, MAX_BACKOFF_SECONDS = 5.0, 300.0
+
+
+def tick_seconds(config: Config) -> float:
+    """How often a request that waits is told so: in time to open its stream, and to keep it alive."""
+    return min(config.admission.stream_open_seconds or 1.0, KEEP_ALIVE_SECONDS)
 
 
 class Library(Protocol):
     """The models whose files this host has (`helexa.library`)."""
 
     async def known(self, entry: CatalogueModel) -> Known: ...
-    async def fetch(self, entry: CatalogueModel) -> None: ...
+    async def fetch(
+        self, entry: CatalogueModel, progress: Callable[[str, int, int], None] | None = None
+    ) -> None: ...
     async def touch(self, entry: CatalogueModel) -> None: ...
     async def prompt(self, known: Known, conversation: Conversation) -> Prompt: ...
 
@@ -65,10 +75,13 @@ class Library(Protocol):
 class Desired(Protocol):
     """What must be loaded again after a restart (`helexa.state`)."""
 
-    async def loading(self, model: str, source: str, *, asked: bool) -> None: ...
-    async def loaded(self, model: str) -> None: ...
-    async def gone(self, model: str) -> None: ...
-    async def failed(self, model: str) -> None: ...
+    def loading(
+        self, model: str, source: str, devices: tuple[str, ...], *, asked: bool
+    ) -> None: ...
+    def loaded(self, model: str) -> None: ...
+    def gone(self, model: str) -> None: ...
+    def failed(self, model: str) -> None: ...
+    async def saved(self) -> None: ...
 
 
 class Node:
@@ -85,7 +98,7 @@ class Node:
     ) -> None:
         self.name = config.node.name
         self._config = config
-        self._devices = devices
+        self._devices = Devices(config, devices)
         self._library = library
         self._desired = desired
         self._metrics = metrics
@@ -93,17 +106,18 @@ class Node:
         self._mailbox: Mailbox[NodeMessage] = Mailbox(f"node {self.name}")
         self._places: dict[str, Place] = {}
         self._pending: list[str] = []
-        self._not_activated: list[str] = []
+        self._not_activated: set[str] = set()
+        self._may_activate = trio.Event()
         self.activated = trio.Event()
         self._nursery: trio.Nursery
 
     # -- what others call ------------------------------------------------------------------------
 
     def load(
-        self, entry: CatalogueModel, *, insist: bool = False, devices: tuple[int, ...] = ()
+        self, entry: CatalogueModel, by: Asker = "request", devices: tuple[int, ...] = ()
     ) -> LoadModel:
         """Begin or join a load; wait on the `reply` of what this returns."""
-        request = LoadModel(entry, insist, devices)
+        request = LoadModel(entry, by, devices)
         self._mailbox.post(request)
         return request
 
@@ -127,9 +141,7 @@ class Node:
 
     def could_fit(self, entry: CatalogueModel, known: Known) -> bool:
         """Whether the model would fit a device of this host that is otherwise empty."""
-        required = entry.vram_mb or required_mb(known, self._devices[0][1])
-        rooms = (self._room(device) for device, _ in self._devices)
-        return any(required + room.spare_mb <= room.total_mb for room in rooms)
+        return self._devices.could_fit(entry, known)
 
     async def prepare(
         self, entry: CatalogueModel, conversation: Conversation
@@ -159,7 +171,7 @@ class Node:
         model = await self._mailbox.ask(FindModel(known.id))
         trace.node = self.name
         max_tokens = clamp_output(conversation.max_tokens, len(prompt.ids), known.limit)
-        tick = self._config.admission.stream_open_seconds or 1.0
+        tick = tick_seconds(self._config)
         answer = model.generate(conversation, prompt, max_tokens, trace, tick)
         async with aclosing(answer) as batches:
             async for batch in batches:
@@ -170,45 +182,61 @@ class Node:
         found = await self._mailbox.ask(FindModel(model))
         trace.model = model
         known, prompt = await self.prepare(found.hosted.known.entry, conversation)
-        async with aclosing(self.generate(known, conversation, prompt, trace)) as batches:
-            async for batch in batches:
-                yield batch
+        try:
+            async with aclosing(self.generate(known, conversation, prompt, trace)) as batches:
+                async for batch in batches:
+                    yield batch
+        except ModelGone:
+            raise ServiceUnavailable(
+                f"model {model} was unloaded while this request waited for it", retry_after=2
+            ) from None
 
     # -- the actor -------------------------------------------------------------------------------
 
     async def run(
         self,
-        at_start: Sequence[CatalogueModel],
-        given_up: Sequence[tuple[CatalogueModel, str]] = (),
+        at_start: Callable[[], Sequence[AtStart]],
         *,
         task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:
-        """Serve, and bring up the models of `at_start` one after the other.
+        """Serve; once `activate` is called, bring up the models of `at_start` one after the other.
 
-        `given_up` are models with the reason why they are not tried until an operator asks.
+        It may crash and be run again: its models end with it and are brought up anew.
         """
-        for entry, reason in given_up:
-            error = ServiceUnavailable(reason)
-            self._places[entry.id] = Place(entry, "failed", error=error, retry_at=math.inf)
-            self._not_activated.append(entry.id)
-        try:
-            async with trio.open_nursery() as self._nursery:
-                self._pending = [entry.id for entry in at_start]
-                self._nursery.start_soon(self._activate, at_start)
-                task_status.started()
-                await self._mailbox.serve(self._handle)
-        finally:
-            self._mailbox.close()
+        self._places.clear()
+        entries = at_start()
+        for start in entries:
+            if start.given_up:
+                error = ServiceUnavailable(start.given_up, retry_after=math.inf)
+                self._places[start.entry.id] = Place(
+                    start.entry, "failed", error=error, retry_at=math.inf
+                )
+        wanted = [start for start in entries if not start.given_up]
+        self._pending = [start.entry.id for start in wanted]
+        self._not_activated = {start.entry.id for start in entries if start.given_up}
+        async with trio.open_nursery() as self._nursery:
+            self._nursery.start_soon(self._bring_up, wanted)
+            task_status.started()
+            await self._mailbox.serve(self._handle)
 
-    async def _activate(self, entries: Sequence[CatalogueModel]) -> None:
-        for entry in entries:
+    def activate(self) -> None:
+        """The listeners are bound: the models of the start may come up."""
+        self._may_activate.set()
+
+    def close(self) -> None:
+        """Nobody will run this node again."""
+        self._mailbox.close()
+
+    async def _bring_up(self, wanted: Sequence[AtStart]) -> None:
+        await self._may_activate.wait()
+        for start in wanted:
+            model = start.entry.id
+            self._pending.remove(model)
             try:
-                await self._library.fetch(entry)
-                await self._mailbox.ask(LoadModel(entry))
+                await self._mailbox.ask(LoadModel(start.entry, "start", start.devices))
             except HelexaError as error:
-                self._not_activated.append(entry.id)
-                log.error("model not brought up", model=entry.id, reason=error.message)
-            self._pending.remove(entry.id)
+                self._not_activated.add(model)
+                log.error("model not brought up", model=model, reason=error.message)
         self.activated.set()
 
     async def _handle(self, message: NodeMessage) -> None:
@@ -216,7 +244,7 @@ class Node:
             case LoadModel():
                 self._load(message)
             case UnloadModel():
-                await self._unload(message)
+                self._unload(message)
             case FindModel():
                 message.reply.set(self._find(message.model))
             case GetStatus():
@@ -225,12 +253,13 @@ class Node:
                 place = self._places[model]
                 place.done_bytes, place.total_bytes = done, total
             case Ready(model, seconds, weights_mb):
-                await self._ready(self._places[model], seconds, weights_mb)
+                self._ready(self._places[model], seconds, weights_mb)
             case Recovering(model):
-                self._places[model].status = "recovering"
-                log.warning("model crashed", model=model)
+                self._recovering(self._places[model])
+            case Emptied(place, request):
+                self._emptied(place, request)
             case Gone(model, error):
-                await self._gone(self._places[model], error)
+                self._gone(self._places[model], error)
 
     # -- finding ---------------------------------------------------------------------------------
 
@@ -247,6 +276,7 @@ class Node:
     # -- loading ---------------------------------------------------------------------------------
 
     def _load(self, request: LoadModel) -> None:
+        self._check_devices(request)
         place = self._places.get(request.entry.id)
         if place is None:
             place = self._places[request.entry.id] = Place(request.entry)
@@ -256,194 +286,206 @@ class Node:
         elif place.status != "failed":
             place.load_waiters.append(request)
             return
-        elif not request.insist and trio.current_time() < place.retry_at:
+        elif request.by != "operator" and trio.current_time() < place.retry_at:
             raise self._still_failed(place)
         place.load_waiters.append(request)
-        place.allowed_devices = request.devices
-        self._begin(place, request.entry, asked=request.insist)
+        place.by, place.allowed_devices = request.by, request.devices
+        self._begin(place, request.entry)
+
+    def _check_devices(self, request: LoadModel) -> None:
+        """Whoever names devices gets them, or is told why not."""
+        if not request.devices:
+            return
+        there = self._devices.indexes
+        if not set(request.devices) & set(there):
+            raise InvalidRequest(
+                f"this node has no such device; it has {', '.join(map(str, there))}",
+                param="devices",
+            )
+        place = self._places.get(request.entry.id)
+        if place and place.device and place.device.info.index not in request.devices:
+            raise InvalidRequest(
+                f"model {request.entry.id} is on device {place.device.info.index}; unload it first",
+                param="devices",
+            )
 
     def _still_failed(self, place: Place) -> HelexaError:
-        left = place.retry_at - trio.current_time()
-        why = place.error.message if place.error else "it could not be loaded"
-        if math.isinf(left):
-            return ServiceUnavailable(f"model {place.entry.id} is not loaded again: {why}")
-        return ServiceUnavailable(
-            f"model {place.entry.id} failed to load and is not tried again for {left:.0f} s: {why}",
-            retry_after=max(1.0, left),
-        )
+        assert place.error is not None
+        return place.error.again(max(1.0, place.retry_at - trio.current_time()))
 
-    def _begin(self, place: Place, entry: CatalogueModel, *, asked: bool = False) -> None:
-        place.entry, place.asked = entry, asked
+    def _begin(self, place: Place, entry: CatalogueModel) -> None:
+        place.entry = entry
         place.status, place.error, place.model = "loading", None, None
         place.done_bytes = place.total_bytes = 0
+        place.scope = trio.CancelScope()
         self._nursery.start_soon(self._host, place)
 
     async def _host(self, place: Place) -> None:
         """One model's life on this node, from its files to the end of its actor."""
         error: HelexaError | None = None
-        with trio.CancelScope() as place.scope:
-            error = await self._run_model(place)
-        self._mailbox.tell(Gone(place.entry.id, error))
-
-    async def _run_model(self, place: Place) -> HelexaError | None:
-        """Why the model's actor ended; None if it was asked to."""
         try:
-            await self._desired.loading(place.entry.id, place.entry.source, asked=place.asked)
-            known = await self._library.known(place.entry)
-            for device, _ in self._devices:
-                await device.refresh()
-            hosted, device = self._place(place, known)
-            model = Model(hosted, device, self._mailbox.tell)
-            place.model = model
-            name = f"model {place.entry.id}"
-            await keep_running(name, model.run, self._policy, on_crash=self._count_crash)
+            with place.scope:
+                await self._run_model(place)
         except HelexaError as refusal:
-            return refusal
+            error = refusal
         except GaveUp as gave_up:
-            return ServiceUnavailable(str(gave_up))
+            error = ServiceUnavailable(str(gave_up))
         except Exception as bug:  # one model's bug must not take the node down
             log.exception("model ended by a bug", bug, model=place.entry.id)
-            return ServiceUnavailable(f"model {place.entry.id} ended by an internal error")
-        return None
+            error = ServiceUnavailable(f"model {place.entry.id} ended by an internal error")
+        self._mailbox.tell(Gone(place.entry.id, error))
+
+    async def _run_model(self, place: Place) -> None:
+        entry, uuids = place.entry, self._devices.uuids(place.allowed_devices)
+        self._desired.loading(entry.id, entry.source, uuids, asked=place.by == "operator")
+        await self._desired.saved()  # a load that ends the process must be found marked
+        if place.by != "request":
+            await self._library.fetch(entry, self._show_fetch(entry.id))
+        known = await self._library.known(entry)
+        await self._devices.refresh()
+        hosted, device = self._devices.place(place, known, self._places.values())
+        place.model = model = Model(hosted, device, self._mailbox.tell)
+        name = f"model {entry.id}"
+        await keep_running(name, model.run, self._policy, on_crash=self._count_crash)
+
+    def _show_fetch(self, model: str) -> Callable[[str, int, int], None]:
+        """Progress of a download, told from its thread."""
+        token = trio.lowlevel.current_trio_token()
+
+        def show(phase: str, done: int, total: int) -> None:
+            with suppress(trio.RunFinishedError):
+                token.run_sync_soon(self._fetch_moved, model, done, total)
+
+        return show
+
+    def _fetch_moved(self, model: str, done: int, total: int) -> None:
+        if model in self._places:
+            self._mailbox.tell(LoadMoved(model, done, total))
 
     def _count_crash(self, actor: str) -> None:
-        self._metrics.restarts.labels(actor).inc()
+        self._metrics.restarts.labels("model").inc()
 
-    def _place(self, place: Place, known: Known) -> tuple[Hosted, Device]:
-        """Choose a device and count the model's memory as taken there, with no await in between."""
-        allowed = place.allowed_devices
-        rooms = [
-            self._room(device)
-            for device, _ in self._devices
-            if not allowed or device.info.index in allowed
-        ]
-        dtype = self._devices[0][1]  # all of one kind: cards, or the CPU alone
-        required = place.entry.vram_mb or required_mb(known, dtype)
-        room = place_model(known.id, required, place.entry.min_device_vram_mb, rooms)
-        device = next(device for device, _ in self._devices if device.info.index == room.index)
-        dtype = next(dtype for other, dtype in self._devices if other is device)
-        place.known, place.device = known, device
-        place.dtype, place.required_mb = dtype, required
-        admission, engine = self._config.admission, self._config.engine
-        rules = Rules(
-            admission.max_in_flight or engine.batch_width,
-            admission.max_queue_depth,
-            admission.max_per_principal,
-        )
-        hosted = Hosted(
-            known,
-            device.info.torch_name,
-            dtype,
-            rules,
-            admission.max_wait_secs,
-            engine.prefill_chunk_tokens,
-            engine.batch_width,
-        )
-        log.info("model placed", model=known.id, device=room.index, required_mb=required)
-        return hosted, device
-
-    def _room(self, device: Device) -> Room:
-        status = device.status()
-        promised = sum(
-            place.required_mb
-            for place in self._places.values()
-            if place.device is device and place.status == "loading"
-        )
-        free = status.readings.vram_free_mb if status.readings and not status.poisoned else 0
-        info = device.info
-        return Room(info.index, info.name, info.usable_mb, max(0, free - promised))
-
-    async def _ready(self, place: Place, seconds: float, weights_mb: int) -> None:
-        place.status, place.weights_mb = "loaded", weights_mb
-        place.num_failures = 0
-        self._metrics.loads.labels(place.entry.id, self.name, "loaded").inc()
-        self._metrics.load_seconds.labels(place.entry.id, self.name).observe(seconds)
-        log.info("model loaded", model=place.entry.id, seconds=seconds, weights_mb=weights_mb)
-        await self._desired.loaded(place.entry.id)
+    def _ready(self, place: Place, seconds: float, weights_mb: int) -> None:
+        if place.status == "unloading":  # called off in the moment when it was done
+            return
+        model = place.entry.id
+        place.status, place.weights_mb, place.num_failures = "loaded", weights_mb, 0
+        self._not_activated.discard(model)
+        self._metrics.load_ended(model, self.name, "loaded", seconds)
+        if place.by == "request":
+            self._metrics.cold_start(model, self.name)
+        log.info("model loaded", model=model, seconds=seconds, weights_mb=weights_mb)
+        self._desired.loaded(model)
         self._nursery.start_soon(self._library.touch, place.entry)
-        while place.load_waiters:
-            place.load_waiters.pop().reply.set(None)
+        place.answer_loads()
+
+    def _recovering(self, place: Place) -> None:
+        log.warning("model crashed", model=place.entry.id)
+        if place.status == "loaded":
+            place.status = "recovering"
 
     # -- unloading and failing -------------------------------------------------------------------
 
-    async def _unload(self, request: UnloadModel) -> None:
+    def _unload(self, request: UnloadModel) -> None:
         place = self._places.get(request.model)
-        if place is None or place.status == "failed":
-            if place is None:
-                raise NotFound(f"model {request.model} is not on this node", param="model_id")
-            del self._places[request.model]
-            await self._desired.gone(request.model)
+        if place is None:
+            raise ModelNotFound(f"model {request.model} is not on this node", param="model_id")
+        if place.status == "failed":
+            self._forget(place)
             request.reply.set(None)
-            return
-        if place.status in ("loading", "recovering"):
-            self._cancel_load(place, request)
-            return
-        if place.status == "unloading":
+        elif place.status == "unloading":
             place.unload_waiters.append(request)
-            return
-        self._nursery.start_soon(self._close, place, request)
+        elif place.status != "loaded" or place.model is None:
+            self._call_off(place, request)
+        elif request.if_idle:
+            self._nursery.start_soon(self._ask_if_idle, place, place.model, request)
+        else:
+            self._going(place, request)
+            self._nursery.start_soon(self._drain, place, place.model)
 
-    def _cancel_load(self, place: Place, request: UnloadModel) -> None:
-        if request.if_idle:
-            raise ModelBusy(f"model {request.model} is {place.status}")
+    def _going(self, place: Place, request: UnloadModel) -> None:
+        """From here on the model is let go, whatever happens to it."""
         place.status = "unloading"
         place.unload_waiters.append(request)
-        for waiter in place.load_waiters:
-            waiter.reply.fail(ServiceUnavailable(f"the load of {request.model} was called off"))
-        place.load_waiters.clear()
+        self._desired.gone(place.entry.id)
+
+    def _call_off(self, place: Place, request: UnloadModel) -> None:
+        if request.if_idle:
+            raise ModelBusy(f"model {request.model} is {place.status}")
+        self._going(place, request)
+        place.answer_loads(
+            ServiceUnavailable(f"the load of {request.model} was called off", retry_after=5)
+        )
         place.scope.cancel()
 
-    async def _close(self, place: Place, request: UnloadModel) -> None:
-        """Outside the mailbox's loop: draining takes as long as the answers that still run."""
-        assert place.model is not None
-        before, place.status = place.status, "unloading"
+    async def _ask_if_idle(self, place: Place, model: Model, request: UnloadModel) -> None:
+        """Beside the mailbox's loop: the model's own door has the word."""
         try:
-            await place.model.close(
-                if_idle=request.if_idle, drain_seconds=self._config.server.drain_seconds
-            )
-        except HelexaError as refusal:
-            place.status = before
-            request.reply.fail(refusal)
+            await model.close_if_idle()
+        except ModelBusy as busy:
+            request.reply.fail(busy)
+        except (ModelGone, HelexaError):
+            request.reply.fail(ModelBusy(f"model {request.model} is leaving or recovering"))
+        else:
+            self._mailbox.tell(Emptied(place, request))
+
+    def _emptied(self, place: Place, request: UnloadModel) -> None:
+        if self._places.get(request.model) is not place or place.model is None:
+            request.reply.set(None)  # another unload was quicker
+        elif place.status == "loaded":
+            self._going(place, request)
+            place.model.leave()
         else:
             place.unload_waiters.append(request)
 
-    async def _gone(self, place: Place, error: HelexaError | None) -> None:
-        model = place.entry.id
-        place.model, place.device = None, None
-        if error is not None:
-            await self._failed(place, error)
-        elif place.load_waiters:  # asked for again while it went
-            self._answer_unloaded(place)
+    async def _drain(self, place: Place, model: Model) -> None:
+        """Beside the mailbox's loop: it takes as long as the answers that still run."""
+        try:
+            await model.drain(self._config.server.drain_seconds)
+        except (ModelGone, HelexaError):  # it crashed meanwhile: it need not come back
+            place.scope.cancel()
+        model.leave()
+
+    def _gone(self, place: Place, error: HelexaError | None) -> None:
+        was_asked, place.model, place.device = place.status == "unloading", None, None
+        place.answer_unloads()
+        if was_asked and place.load_waiters:  # asked for again while it went
             self._begin(place, place.entry)
+        elif was_asked or error is None:
+            log.info("model unloaded", model=place.entry.id)
+            self._forget(place)
         else:
+            self._failed(place, error)
+
+    def _forget(self, place: Place) -> None:
+        model = place.entry.id
+        del self._places[model]
+        self._not_activated.discard(model)
+        self._desired.gone(model)
+
+    def _failed(self, place: Place, error: HelexaError) -> None:
+        model = place.entry.id
+        self._metrics.load_ended(model, self.name, "failed")
+        self._desired.failed(model)
+        if isinstance(error, InsufficientVram | ModelNotFound):  # asking again costs nothing
+            log.warning("model not placed", model=model, reason=error.message)
             del self._places[model]
-            log.info("model unloaded", model=model)
-            await self._desired.gone(model)
-            self._answer_unloaded(place)
-
-    def _answer_unloaded(self, place: Place) -> None:
-        while place.unload_waiters:
-            place.unload_waiters.pop().reply.set(None)
-
-    async def _failed(self, place: Place, error: HelexaError) -> None:
+            place.answer_loads(error)
+            return
         place.num_failures += 1
         backoff = min(MAX_BACKOFF_SECONDS, FIRST_BACKOFF_SECONDS * 2 ** (place.num_failures - 1))
         place.status, place.error = "failed", error
         place.retry_at = trio.current_time() + backoff
-        log.error("model failed", model=place.entry.id, reason=error.message, retry_in=backoff)
-        self._metrics.loads.labels(place.entry.id, self.name, "failed").inc()
-        await self._desired.failed(place.entry.id)
-        self._answer_unloaded(place)
-        while place.load_waiters:
-            place.load_waiters.pop().reply.fail(error)
+        log.error("model failed", model=model, reason=error.message, retry_in=backoff)
+        place.answer_loads(error.again(backoff))
 
     # -- status ----------------------------------------------------------------------------------
 
     def _status(self) -> NodeStatus:
         return NodeStatus(
-            tuple(device.status() for device, _ in self._devices),
+            self._devices.status(),
             tuple(state_of(place) for place in self._places.values()),
             tuple(self._pending),
-            tuple(self._not_activated),
+            tuple(sorted(self._not_activated)),
             self.activated.is_set(),
         )

@@ -18,13 +18,25 @@ from helexa.fleet.known import Known
 PLACED_CONTEXT_TOKENS = 4096  # KV cache that placement counts in for a model
 
 
+Asker = Literal["request", "operator", "start"]
+
+
+@frozen
+class AtStart:
+    """A model that a start brings up, on `devices` (indexes, any if empty), or leaves alone."""
+
+    entry: CatalogueModel
+    devices: tuple[int, ...] = ()
+    given_up: str = ""  # why it is not tried until an operator asks
+
+
 @define(eq=False)
 class Place:
     """One model that is, was or is to be on this node."""
 
     entry: CatalogueModel
     status: ModelStatus = "loading"
-    asked: bool = False  # by an operator
+    by: Asker = "request"  # who the load is for
     allowed_devices: tuple[int, ...] = ()
     known: Known | None = None
     device: Device | None = None
@@ -40,6 +52,32 @@ class Place:
     scope: trio.CancelScope = field(factory=trio.CancelScope)
     load_waiters: list[Request[None]] = field(factory=list)
     unload_waiters: list[Request[None]] = field(factory=list)
+
+    @property
+    def promised_mb(self) -> int:
+        """What of its memory is not taken yet and yet not to be given away."""
+        if self.status == "recovering":
+            return self.required_mb
+        if self.status != "loading":
+            return 0
+        left = 1 - self.done_bytes / self.total_bytes if self.total_bytes else 1.0
+        return int(self.required_mb * left)
+
+    def answer_loads(self, error: HelexaError | None = None) -> None:
+        """Tell those who wait for the load that it is done, or of the error, a copy each."""
+        while self.load_waiters:
+            settle(self.load_waiters.pop(), error)
+
+    def answer_unloads(self) -> None:
+        while self.unload_waiters:
+            settle(self.unload_waiters.pop(), None)
+
+
+def settle(request: Request[None], error: HelexaError | None) -> None:
+    if error is None:
+        request.reply.set(None)
+    else:
+        request.reply.fail(error.again())
 
 
 @frozen

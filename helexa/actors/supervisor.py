@@ -85,12 +85,12 @@ async def keep_running(
         except Exception as error:
             final = hopeless(error)
             if final is not None:
-                raise final from error
+                raise final from final.__cause__  # not from the group around it: that would be a cycle
             delay = intensity.crashed(trio.current_time())
             log.exception("actor crashed", error, actor=name, restart_in=delay)
             on_crash(name)
             if delay is None:
-                raise GaveUp(f"{name} crashed too often: {error}") from error
+                raise GaveUp(f"{name} crashed too often: {first_leaf(error)!r}") from error
         await trio.sleep(delay)
 
 
@@ -100,3 +100,10 @@ def hopeless(error: Exception) -> Exception | None:
         found = (hopeless(inner) for inner in error.exceptions if isinstance(inner, Exception))
         return next((inner for inner in found if inner is not None), None)
     return error if isinstance(error, DevicePoisoned | GaveUp | HelexaError) else None
+
+
+def first_leaf(error: BaseException) -> BaseException:
+    """What a nursery's group is about: its own words only count its members."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

@@ -135,9 +135,9 @@ def visible_devices() -> str | None:
 class PrimaryContext:
     """Our hold on one card's primary context, the same context that torch uses.
 
-    `retain`, `synchronize` and `release` belong to the device's thread; `memory` may be called from
-    any.  Torch holds the context for itself once it used the card, so after that only the end of
-    the process gives the context's own memory back.
+    `retain` and `synchronize` belong to the device's thread; `memory` may be called from any.  Torch
+    holds the context for itself once it used the card, so only the end of the process gives the
+    context's own memory back.
     """
 
     index: int
@@ -170,12 +170,3 @@ class PrimaryContext:
         finally:
             call(driver.cuCtxPopCurrent)
         return free, total
-
-    def release(self) -> None:
-        """Give up our hold; a second call does nothing.  Raises CudaError."""
-        if self._context is None:
-            return
-        self._context = None
-        driver = bindings()
-        call(driver.cuCtxSetCurrent, None)
-        call(driver.cuDevicePrimaryCtxRelease, call(driver.cuDeviceGet, self.index))

@@ -8,7 +8,6 @@ import gc
 import os
 import sys
 from collections.abc import Iterable
-from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -42,7 +41,10 @@ class Readings:
 
 
 class Device(Protocol):
-    """What the device's thread holds.  Only `readings` may be called from other threads."""
+    """What the device's thread holds.  Only `readings` may be called from other threads.
+
+    Nothing lets go of a device but the end of the process: torch keeps a context that it has used.
+    """
 
     @property
     def info(self) -> DeviceInfo: ...
@@ -64,10 +66,6 @@ class Device(Protocol):
 
     def trim(self) -> None:
         """Give freed memory back to the device, after an unload.  Raises torch's errors."""
-        ...
-
-    def close(self) -> None:
-        """Let go of the device.  Never raises: a poisoned one is let go by the process's end."""
         ...
 
 
@@ -116,9 +114,6 @@ class CpuDevice:
         give_back = getattr(ctypes.CDLL(None), "malloc_trim", None)
         if give_back is not None:
             give_back(0)
-
-    def close(self) -> None:
-        """Nothing to let go."""
 
 
 @define(eq=False)
@@ -182,13 +177,6 @@ class CudaDevice:
         torch = sys.modules.get("torch")
         if torch is not None:
             torch.cuda.empty_cache()
-
-    def close(self) -> None:
-        with suppress(CudaError):
-            self._context.release()
-        if self._nvml is not None:
-            self._nvml.close()
-            self._nvml = None
 
 
 def free_for_us(free_mb: int, reserve_mb: int, foreign_mb: int | None) -> int:

@@ -1,5 +1,6 @@
 """The catalogue: which models may be served, and what is known of each before it is loaded."""
 
+import re
 from collections.abc import Iterator
 from typing import Literal
 
@@ -8,7 +9,10 @@ from attrs import field, frozen
 from helexa.config import checks
 from helexa.config.checks import Unfit, between, not_negative
 from helexa.errors import StoreError
-from helexa.store.source import FORMS, parse_source
+from helexa.store.source import FORMS, name_of, parse_source
+
+QUANT = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,31}")
+NO_QUANT = ("", "none")
 
 
 def source(_: object, __: object, value: str) -> None:
@@ -18,6 +22,27 @@ def source(_: object, __: object, value: str) -> None:
             parse_source(value)
     except StoreError:
         raise Unfit(f"a source: {FORMS}", value) from None
+
+
+def quant(_: object, __: object, value: str) -> None:
+    if value and not QUANT.fullmatch(value):
+        raise Unfit('the name of a quantisation such as "Q4_K_M", or "none"', value)
+
+
+def one_device(_: object, __: object, value: int) -> None:
+    if value != 1:
+        raise Unfit("1, as a model runs on one device", value)
+
+
+def share(_: object, __: object, value: float | None) -> None:
+    """Of nothing at all no token could be drawn."""
+    if value is not None and not 0 < value <= 1:
+        raise Unfit("a number above 0 and up to 1", value)
+
+
+def divisor(_: object, __: object, value: float | None) -> None:
+    if value is not None and not 0 < value <= 10:
+        raise Unfit("a number above 0 and up to 10", value)
 
 
 @frozen
@@ -35,29 +60,41 @@ class SamplingDefaults:
     """What a request that does not say gets; None leaves it to the model's own generation config."""
 
     temperature: float | None = field(default=None, validator=between(0, 2))
-    top_p: float | None = field(default=None, validator=between(0, 1))
+    top_p: float | None = field(default=None, validator=share)
     top_k: int | None = field(default=None, validator=not_negative)
     min_p: float | None = field(default=None, validator=between(0, 1))
-    repetition_penalty: float | None = field(default=None, validator=between(0, 10))
+    repetition_penalty: float | None = field(default=None, validator=divisor)
     frequency_penalty: float | None = field(default=None, validator=between(-2, 2))
     presence_penalty: float | None = field(default=None, validator=between(-2, 2))
 
 
 @frozen
 class CatalogueModel:
-    """One `[[models]]` table."""
+    """One `[[models]]` table.
+
+    `quant` is told and not applied: weights run as they are.  `download` says whether a request may
+    bring the files in, or only an operator.
+    """
 
     id: str = field(validator=checks.model_id)
     harness: Literal["torch", "candle"] = "torch"
     source: str = field(default="", validator=source)
+    quant: str = field(default="", validator=quant)
+    download: Literal["never", "on_demand"] = "never"
     vram_mb: int = field(default=0, validator=not_negative)
     min_device_vram_mb: int = field(default=0, validator=not_negative)
+    min_devices: int = field(default=1, validator=one_device)
     aliases: tuple[str, ...] = field(default=(), validator=checks.model_ids)
     capabilities: tuple[str, ...] = ("text",)
     max_context: int = field(default=0, validator=not_negative)
     output_reserve: int = field(default=0, validator=not_negative)
     cost: Cost | None = None
     sampling: SamplingDefaults = SamplingDefaults()
+
+    @property
+    def wanted(self) -> str:
+        """What the store is asked for: the source, or without one the id."""
+        return self.source or self.id
 
 
 DEMO_MODEL = CatalogueModel(
@@ -77,6 +114,11 @@ class Catalogue:
     def resolve(self, name: str) -> CatalogueModel | None:
         """The entry whose id or alias is `name`."""
         return next((m for m in self.models if name == m.id or name in m.aliases), None)
+
+    def served_from(self, source_or_name: str) -> Iterator[CatalogueModel]:
+        """The entries whose files are those of a source, or of a name in the store."""
+        name = name_of(source_or_name)
+        return (model for model in self.models if name and name_of(model.wanted) == name)
 
     def names(self) -> Iterator[tuple[str, CatalogueModel]]:
         """Every id and alias with its entry, in order."""

@@ -1,13 +1,13 @@
 """What every Quart application here needs, whatever its routes: no time limits of Quart's own, and
 errors in the envelope."""
 
-from quart import Response
+from quart import Response, request
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
 
-from helexa import logs
 from helexa.config.schema import Limits
 from helexa.errors import HelexaError, InvalidRequest, MethodNotAllowed, NotFound
+from helexa.http.call import call_of
 from helexa.http.doors import MIB
 from helexa.http.stream import json_response
 from helexa.wire.envelope import status_and_body
@@ -30,7 +30,9 @@ def configure(app: QuartTrio, limits: Limits) -> None:
 
 async def error_response(error: HelexaError) -> Response:
     """`error` in the envelope, under the id of the request in hand."""
-    status, headers, body = status_and_body(error, logs.request_id.get())
+    call = call_of(request)
+    call.refusal = error
+    status, headers, body = status_and_body(error, call.request_id)
     return json_response(body, status, [pair for pair in headers if pair[0] != "content-type"])
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from attrs import define, field
 
 from helexa.conversation import ANONYMOUS, Principal
+from helexa.errors import HelexaError
 from helexa.http.body import Body
 
 Message = MutableMapping[str, Any]
@@ -26,7 +27,9 @@ class Call:
     """What a route may know and do beside the request itself; `call_of(request)` finds it.
 
     `exits` runs when the request has ended, however it ended: what a route takes for a request, it
-    gives back there (`exits.callback`), and not in a response that may never start.
+    gives back there (`exits.callback`), and not in a response that may never start.  `refusal` is the
+    expected error that the client is told, if any; it is logged at the end unless the route sets
+    `recorded`, because it keeps a record of its own.
     """
 
     request_id: str
@@ -34,6 +37,8 @@ class Call:
     body: Body
     principal: Principal = ANONYMOUS
     authenticated: bool = False
+    refusal: HelexaError | None = None
+    recorded: bool = False
     exits: AsyncExitStack = field(factory=AsyncExitStack)
 
 

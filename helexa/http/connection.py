@@ -22,8 +22,10 @@ from hypercorn.utils import parse_socket_addr
 
 from helexa import logs
 from helexa.config.schema import Limits
-from helexa.errors import RequestTimeout
+from helexa.errors import HelexaError, RequestTimeout
+from helexa.http.address import one_spelling
 from helexa.http.http1 import Http1
+from helexa.http.refusals import Refusals
 from helexa.http.tasks import Tasks
 
 log = logs.get("helexa.http")
@@ -42,8 +44,9 @@ class Connection(TCPServer):
         config: Config,
         context: Any,
         state: LifespanState,
-        stream: trio.SocketStream,
         limits: Limits,
+        refusals: Refusals,
+        stream: trio.SocketStream,
     ) -> None:
         """Raises OSError if the client has left already."""
         super().__init__(app, config, context, state, stream)  # type: ignore[arg-type]
@@ -53,6 +56,7 @@ class Connection(TCPServer):
         self._client = parse_socket_addr(sock.family, sock.getpeername())
         self._server = parse_socket_addr(sock.family, sock.getsockname())
         self._limits = limits
+        self._refusals = refusals
         self._idle = True
         self._finished = False
         self._num_sends = 0
@@ -89,12 +93,17 @@ class Connection(TCPServer):
             (self._client, self._server),
             self.protocol_send,
             self._limits.max_headers,
+            self._note_refusal,
         )
         protocol.can_read = Pause(self._read_ahead)
         return protocol
 
     async def _invite_body(self) -> None:
         await self.protocol.invite_body()
+
+    def _note_refusal(self, error: HelexaError, request_id: str) -> None:
+        peer = one_spelling(self._client[0]) if self._client else ""
+        self._refusals.note(error, request_id, peer)
 
     def drain(self) -> None:
         """Close as soon as no request runs: at once, or after the response in hand."""

@@ -11,6 +11,7 @@ from helexa.errors import ServiceUnavailable
 from helexa.http.address import one_spelling
 from helexa.http.call import new_request_id
 from helexa.http.connection import GONE, Connection
+from helexa.http.refusals import Refusals
 from helexa.wire.envelope import status_and_body
 
 TURN_AWAY_SECONDS = 1.0
@@ -21,6 +22,7 @@ MAX_RECV = 2**16
 class Crowd:
     _connect: Callable[[trio.SocketStream], Connection]
     _limits: Limits
+    _refusals: Refusals
     _open: dict[Connection, str] = field(factory=dict, init=False)  # with the client's address
     _by_address: Counter[str] = field(factory=Counter, init=False)
     _num_turned_away: int = field(default=0, init=False)
@@ -42,7 +44,7 @@ class Crowd:
         if self._draining:
             return
         if not self._has_room(address):
-            return await self._turn_away(stream)
+            return await self._turn_away(stream, address)
         self._open[connection] = address
         self._by_address[address] += 1
         try:
@@ -58,14 +60,16 @@ class Crowd:
             and self._by_address[address] < self._limits.max_connections_per_address
         )
 
-    async def _turn_away(self, stream: trio.SocketStream) -> None:
+    async def _turn_away(self, stream: trio.SocketStream, address: str) -> None:
         """Say 503 to whom there is no room for; to very many, say nothing."""
         if self._num_turned_away >= self._limits.max_connections:
             return
+        error = ServiceUnavailable("The server has too many open connections.", retry_after=1)
+        self._refusals.note(error, request_id := new_request_id(), address)
         self._num_turned_away += 1
         try:
             with trio.move_on_after(TURN_AWAY_SECONDS):
-                await stream.send_all(no_room())
+                await stream.send_all(unasked(error, request_id))
                 await stream.send_eof()
                 while await stream.receive_some(MAX_RECV):
                     pass  # closing on unread bytes would reset our answer
@@ -75,10 +79,9 @@ class Crowd:
             self._num_turned_away -= 1
 
 
-def no_room() -> bytes:
+def unasked(error: ServiceUnavailable, request_id: str) -> bytes:
     """A whole response, for a client whose request nobody reads."""
-    error = ServiceUnavailable("The server has too many open connections.", retry_after=1)
-    status, headers, body = status_and_body(error, request_id := new_request_id())
+    status, headers, body = status_and_body(error, request_id)
     headers += [
         ("content-length", str(len(body))),
         ("connection", "close"),

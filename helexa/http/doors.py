@@ -28,7 +28,6 @@ EXPOSED = ", ".join(
     [
         "retry-after",
         "x-request-id",
-        "x-should-retry",
         "x-helexa-node",
         "x-helexa-decision",
         *(f"x-ratelimit-{what}-tokens" for what in ("limit", "remaining", "reset")),

@@ -20,6 +20,7 @@ from helexa.http.doors import (
     cors_headers,
     decide,
 )
+from helexa.http.refusals import Refusals
 from helexa.wire.envelope import status_and_body
 
 log = logs.get("helexa.http")
@@ -32,9 +33,10 @@ class Guard:
     response has begun, as a connection that is cut.
     """
 
-    def __init__(self, app: App, door: Door, limits: Limits) -> None:
+    def __init__(self, app: App, door: Door, limits: Limits, refusals: Refusals) -> None:
         self._app = app
         self._door = door
+        self._refusals = refusals
         self._max_body_bytes = int(limits.max_body_mb * MIB)
         self._idle_seconds = limits.idle_body_seconds
         self.buffered = Buffered(int(limits.max_buffered_mb * MIB))
@@ -54,9 +56,13 @@ class Guard:
         try:
             await self._admit(scope, head, call, answer)
         except Exception as error:
-            await answer.fail(error, call.request_id)
+            call.refusal = expected(error)
+            if call.refusal is None:
+                log.exception("a request failed unexpectedly", error)
+            await answer.fail(call.refusal or error, call.request_id)
         finally:
             body.release()
+            self._note_refusal(head, call)
 
     async def _admit(self, scope: Scope, head: Head, call: Call, answer: "Answer") -> None:
         verdict = decide(head, self._door, self._max_body_bytes)
@@ -67,6 +73,17 @@ class Guard:
         scope["state"]["call"] = call
         async with call.exits:
             await self._app(scope, call.body.receive, answer.send)
+
+    def _note_refusal(self, head: Head, call: Call) -> None:
+        if call.refusal is not None and not call.recorded:
+            self._refusals.note(
+                call.refusal,
+                call.request_id,
+                head.peer,
+                method=head.method,
+                path=head.path,
+                client_request_id=call.client_request_id,
+            )
 
 
 def head_of(scope: Scope) -> Head:
@@ -98,12 +115,9 @@ class Answer:
 
     async def fail(self, error: Exception, request_id: str) -> None:
         """Tell the client of `error`; if the response has begun, the server cuts it short."""
-        told = expected(error)
-        if told is None:
-            log.exception("a request failed unexpectedly", error)
         if self._started:
             return
-        status, headers, body = status_and_body(told or error, request_id)
+        status, headers, body = status_and_body(error, request_id)
         await self.whole(status, [(name.encode(), value.encode()) for name, value in headers], body)
 
 

@@ -41,12 +41,14 @@ class Http1(H11Protocol):
         addresses: tuple[Address, Address],
         send: Callable[[Event], Awaitable[None]],
         max_headers: int,
+        on_refused: Callable[[HelexaError, str], None],
     ) -> None:
         super().__init__(app, config, context, task_group, state, False, *addresses, send)
         self.connection: PatientConnection = PatientConnection(
             h11.SERVER, max_incomplete_event_size=config.h11_max_incomplete_size
         )
         self._max_headers = max_headers
+        self._on_refused = on_refused
         self._unsent_head = b""
         self._is_chunked = False  # the response in hand
 
@@ -77,7 +79,8 @@ class Http1(H11Protocol):
 
     async def refuse(self, error: HelexaError) -> None:
         """Answer a request that never became one, and close."""
-        status, headers, body = status_and_body(error, request_id := new_request_id())
+        self._on_refused(error, request_id := new_request_id())
+        status, headers, body = status_and_body(error, request_id)
         headers += [
             ("content-length", str(len(body))),
             ("connection", "close"),

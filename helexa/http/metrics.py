@@ -32,11 +32,11 @@ def set_gauges(metrics: Metrics, node: str, status: NodeStatus) -> None:
     for gauge in (metrics.in_flight, metrics.queued, metrics.kv_tokens, metrics.kv_bytes):
         gauge.clear()
     for model in status.models:
-        where = (model.entry.id, node)
-        metrics.in_flight.labels(*where).set(model.in_flight)
-        metrics.queued.labels(*where).set(model.queue_depth)
-        metrics.kv_tokens.labels(*where).set(model.kv_tokens)
-        metrics.kv_bytes.labels(*where).set(model.kv_bytes)
+        where = (metrics.label(model.entry.id), node)
+        metrics.in_flight.labels(*where).inc(model.in_flight)
+        metrics.queued.labels(*where).inc(model.queue_depth)
+        metrics.kv_tokens.labels(*where).inc(model.kv_tokens)
+        metrics.kv_bytes.labels(*where).inc(model.kv_bytes)
     for device in status.devices:
         where = (str(device.info.index), node)
         metrics.device_total.labels(*where).set(device.info.vram_total_mb * MIB)

@@ -1,5 +1,7 @@
 """The node's listener: this host's devices and models, wire-compatible with the reference's neurons."""
 
+from typing import Any
+
 import trio
 from quart import Response, request
 from quart_trio import QuartTrio
@@ -24,7 +26,13 @@ MAX_DEVICES = 64
 def node_app(chat: Chat, host: Host, loads: Loads, limits: Limits) -> QuartTrio:
     app = QuartTrio("helexa.node")
     configure(app, limits)
+    build: dict[str, Any] = {}
     app.post("/v1/chat/completions", endpoint="chat")(chat.__call__)
+
+    @app.before_serving
+    async def note_build() -> None:
+        """Before the checkout that the running code came from can change."""
+        build.update(await trio.to_thread.run_sync(build_info))
 
     @app.get("/discovery")
     async def discovery() -> Response:
@@ -36,7 +44,7 @@ def node_app(chat: Chat, host: Host, loads: Loads, limits: Limits) -> QuartTrio:
 
     @app.get("/version")
     async def version() -> Response:
-        return json(await trio.to_thread.run_sync(build_info))
+        return json(build)
 
     @app.get("/models")
     async def models() -> Response:
@@ -47,7 +55,7 @@ def node_app(chat: Chat, host: Host, loads: Loads, limits: Limits) -> QuartTrio:
     async def load() -> Response:
         spec = read_spec(Fields(parse_json(await take_body(request))))
         entry = await loads.entry_for(spec)
-        await host.node.load(entry, insist=True, devices=spec.devices).reply.wait()
+        await host.node.load(entry, "operator", spec.devices).reply.wait()
         state = (await host.node.status()).model(entry.id)
         if state is None:
             raise ModelNotFound(f"Model {entry.id} was unloaded as soon as it was loaded.")

@@ -18,7 +18,7 @@ from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.config import Config
 from hypercorn.trio.lifespan import Lifespan
 from hypercorn.trio.worker_context import WorkerContext
-from hypercorn.typing import AppWrapper, ASGIFramework, LifespanState
+from hypercorn.typing import ASGIFramework, LifespanState
 
 from helexa.config.schema import Limits
 from helexa.http.address import own_names, split_address
@@ -28,6 +28,7 @@ from helexa.http.connection import Connection
 from helexa.http.crowd import Crowd
 from helexa.http.doors import Door
 from helexa.http.guard import Guard
+from helexa.http.refusals import CountRefusal, Refusals, not_counted
 
 KEEP_ALIVE_SECONDS = 75.0  # longer than the pools of clients and proxies keep a connection
 KEEP_ALIVE_REQUESTS = sys.maxsize
@@ -37,12 +38,17 @@ NO_LIFESPAN = trio.ClosedResourceError  # raised if the application returns with
 
 @frozen
 class Listener:
-    """An ASGI application at an address: `127.0.0.1:31313`, `[::1]:0`; port 0 is any free one."""
+    """An ASGI application at an address: `127.0.0.1:31313`, `[::1]:0`; port 0 is any free one.
+
+    `on_refusal` hears the code of every error that is told instead of an answer, but of those that
+    a route keeps a record of.
+    """
 
     app: App
     bind: str
     name: str
     door: Door = field(factory=Door)
+    on_refusal: CountRefusal = not_counted
 
 
 async def serve(
@@ -60,7 +66,8 @@ async def serve(
     """
     accepting = await bind(listener.name, listener.bind, limits)
     async with accepting:
-        guard = Guard(listener.app, door_of(listener), limits)
+        refusals = Refusals(listener.name, listener.on_refusal)
+        guard = Guard(listener.app, door_of(listener), limits, refusals)
         app = ASGIWrapper(cast(ASGIFramework, guard))
         config, state = hypercorn_config(limits), LifespanState()
         lifespan = Lifespan(app, config, state)
@@ -68,8 +75,12 @@ async def serve(
             await nursery.start(lifespan.handle_lifespan)
             with suppress(NO_LIFESPAN):
                 await lifespan.wait_for_startup()
+            nursery.start_soon(refusals.run)
             task_status.started(url_of(accepting))
-            await serve_connections(accepting, app, config, state, limits, drain, drain_seconds)
+            context = WorkerContext(None)
+            connect = partial(Connection, app, config, context, state, limits, refusals)
+            crowd = Crowd(connect, limits, refusals)
+            await serve_connections(accepting, crowd, context, drain, drain_seconds)
             with suppress(NO_LIFESPAN):
                 await lifespan.wait_for_shutdown()
             nursery.cancel_scope.cancel()
@@ -77,15 +88,11 @@ async def serve(
 
 async def serve_connections(
     accepting: trio.SocketListener,
-    app: AppWrapper,
-    config: Config,
-    state: LifespanState,
-    limits: Limits,
+    crowd: Crowd,
+    context: WorkerContext,
     drain: trio.Event,
     drain_seconds: float,
 ) -> None:
-    context = WorkerContext(None)
-    crowd = Crowd(partial(Connection, app, config, context, state, limits=limits), limits)
     async with trio.open_nursery() as connections:
         async with trio.open_nursery() as acceptor:
             acceptor.start_soon(

@@ -1,10 +1,7 @@
 """Responses: a JSON body at once, or an event stream that ends in words whatever happens."""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
-from contextlib import suppress
-from typing import TypeVar
 
-import trio
 from quart import Response
 from quart_trio.wrappers import TrioResponse
 
@@ -12,7 +9,6 @@ from helexa import logs
 from helexa.errors import HelexaError
 from helexa.http.call import Call
 
-T = TypeVar("T")
 Header = tuple[str, str]
 
 log = logs.get("helexa.http")
@@ -55,13 +51,3 @@ async def spoken(
         if not isinstance(error, HelexaError):
             log.exception("a stream failed unexpectedly", error)
         yield last_words(error)
-
-
-async def batches(channel: trio.MemoryReceiveChannel[T]) -> AsyncGenerator[list[T], None]:
-    """All that waits in `channel`, each time: what came together can be written together."""
-    async for first in channel:
-        batch = [first]
-        with suppress(trio.WouldBlock, trio.EndOfChannel):
-            while True:
-                batch.append(channel.receive_nowait())
-        yield batch

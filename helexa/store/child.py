@@ -14,6 +14,13 @@ from pathlib import Path
 from helexa.errors import StoreError
 
 TIMEOUT_SECONDS = 3600.0
+PR_SET_PDEATHSIG = 1  # prctl(2)
+# Becomes the command that follows it, of which the kernel makes an end when the starting thread ends.
+LEASH = (
+    "import ctypes, os, sys; "
+    f"ctypes.CDLL(None).prctl({PR_SET_PDEATHSIG}, {int(signal.SIGKILL)}); "
+    "os.execv(sys.argv[1], sys.argv[1:])"
+)
 ANSWER_BYTES = 1 << 16
 BASE_MEMORY = 6 << 30  # torch and transformers imported, with a large vocabulary read
 
@@ -43,6 +50,17 @@ def run_child(order: dict[str, object], memory: int = 0) -> None:
             child.kill()
             raise
     read_answer(answer[-ANSWER_BYTES:], child.returncode)
+
+
+def leashed(command: list[str]) -> list[str]:
+    """The same `command`, which does not outlive the thread that runs it.  Linux only; else unchanged.
+
+    A program that cannot be told to see to that itself needs this: an abandoned add ends with its
+    process, and its download must too.
+    """
+    if sys.platform != "linux":
+        return command
+    return [sys.executable, "-I", "-S", "-c", LEASH, *command]
 
 
 def environment() -> dict[str, str]:

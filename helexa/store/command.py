@@ -15,7 +15,8 @@ from helexa.escape import escape
 from helexa.fleet.catalogue import Catalogue
 from helexa.store.record import StoredModel
 from helexa.store.show import shown, size
-from helexa.store.store import Store, name_of
+from helexa.store.source import name_of
+from helexa.store.store import Store
 
 
 def register(
@@ -73,7 +74,7 @@ def run(args: Namespace, config: Config, places: Places, catalogue: Catalogue) -
 def source_of(model: str, catalogue: Catalogue) -> str:
     """The source of a catalogue id or alias; anything else stands for itself."""
     entry = catalogue.resolve(model)
-    return (entry.source or entry.id) if entry else model
+    return entry.wanted if entry else model
 
 
 def found(store: Store, model: str, catalogue: Catalogue) -> StoredModel:
@@ -131,14 +132,12 @@ def prune(store: Store, catalogue: Catalogue, dry_run: bool) -> int:
 
 
 def sources(catalogue: Catalogue) -> list[str]:
-    return [entry.source or entry.id for entry in catalogue.models]
+    return [entry.wanted for entry in catalogue.models]
 
 
 def needed_by(model: StoredModel, catalogue: Catalogue) -> list[str]:
     """The ids of the catalogue entries that are served from this model."""
-    return [
-        entry.id for entry in catalogue.models if name_of(entry.source or entry.id) == model.name
-    ]
+    return [entry.id for entry in catalogue.served_from(model.name)]
 
 
 def moment(seconds: float | None) -> str:

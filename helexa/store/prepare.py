@@ -18,9 +18,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from helexa.store.child import PR_SET_PDEATHSIG
 from helexa.store.failures import plain
-
-PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
 def main(arguments: list[str]) -> int:

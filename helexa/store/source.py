@@ -18,6 +18,7 @@ REVISION = re.compile(rf"{WORD}(?:/{WORD}){{0,4}}")
 WHEEL = re.compile(
     rf"(?P<package>{WORD})==(?P<version>[A-Za-z0-9][A-Za-z0-9.!+_-]*)/(?P<member>.+)"
 )
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")  # a directory of the store
 FORMS = "hf:org/name[@revision], path:/dir, gguf:/file.gguf or pypi:package==version/file"
 
 
@@ -113,5 +114,21 @@ def directory_name(source: Source) -> str:
             words = [source.path.name]
         case WheelSource():
             words = [source.package, PurePosixPath(source.member).stem]
-    readable = re.sub(r"[^A-Za-z0-9._-]+", "-", "-".join(w for w in words if w)).strip(".-")
-    return f"{readable[:100]}-{sha256(str(source).encode()).hexdigest()[:8]}"
+    readable = re.sub(r"[^A-Za-z0-9._-]+|\.\.+", "-", "-".join(w for w in words if w))
+    readable = readable.lstrip("._-").rstrip(".-")[:100] or "model"
+    return f"{readable}-{sha256(str(source).encode()).hexdigest()[:8]}"
+
+
+def spelled_out(source: str) -> str:
+    """A bare `org/name`, as catalogue ids often are, stands for `hf:org/name`."""
+    return source if ":" in source or "/" not in source else f"hf:{source}"
+
+
+def name_of(source_or_name: str) -> str | None:
+    """The directory's name for a source, or a name itself; None if it is neither."""
+    if NAME.fullmatch(source_or_name):
+        return source_or_name
+    try:
+        return directory_name(parse_source(spelled_out(source_or_name)))
+    except StoreError:
+        return None

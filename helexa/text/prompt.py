@@ -1,27 +1,16 @@
 """A model's way from conversation to prompt, bound to its directory."""
 
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-import orjson
 from attrs import field, frozen
 
-from helexa.conversation import Conversation, Image, Json, ToolResult
-from helexa.errors import StoreError, VisionUnsupported
+from helexa.conversation import Conversation, Image, ToolResult
+from helexa.errors import VisionUnsupported
 from helexa.escape import escape
-from helexa.text.template import ChatTemplate, render
+from helexa.text.files import ChatFormat
+from helexa.text.length import check_length, check_said
+from helexa.text.template import render
 from helexa.text.tokenizer import Tokenizer
-
-MAX_CONFIG_BYTES = 16 * 1024 * 1024
-SPECIAL_TOKENS = (
-    "bos_token",
-    "eos_token",
-    "unk_token",
-    "sep_token",
-    "pad_token",
-    "cls_token",
-    "mask_token",
-)
 
 
 @frozen
@@ -41,45 +30,24 @@ class Prompter:
     """Immutable, so that any number of worker threads may use it at once."""
 
     tokenizer: Tokenizer
-    template: ChatTemplate | None
-    tool_template: ChatTemplate | None
-    special_tokens: Mapping[str, str]
-    stop_ids: frozenset[int]
+    format: ChatFormat
 
     @classmethod
-    def load(cls, path: Path) -> "Prompter":
-        """Read the tokeniser and templates in the model directory `path`.  StoreError."""
-        tokenizer = Tokenizer.load(path / "tokenizer.json")
-        config = read_object(path / "tokenizer_config.json")
-        named = read_templates(path, config)
-        tokens = read_object(path / "special_tokens_map.json") | config
-        special_tokens = dict(read_special_tokens(tokens))
-        return cls(
-            tokenizer,
-            template=named.get("default"),
-            tool_template=named.get("tool_use"),
-            special_tokens=special_tokens,
-            stop_ids=frozenset(read_stop_ids(path, tokenizer, special_tokens)),
-        )
+    def load(cls, path: Path, format: ChatFormat | None = None) -> "Prompter":
+        """Read the tokeniser in the model directory `path`, and the format if not given.  StoreError."""
+        return cls(Tokenizer.load(path / "tokenizer.json"), format or ChatFormat.load(path))
 
-    @property
-    def reads_tools(self) -> bool:
-        return self.tool_template is not None or (
-            self.template is not None and self.template.reads_tools
-        )
-
-    @property
-    def reads_thinking(self) -> bool:
-        return self.template is not None and self.template.reads_thinking
-
-    def prompt(self, conversation: Conversation) -> Prompt:
+    def prompt(self, conversation: Conversation, most_tokens: int | None = None) -> Prompt:
         """Slow for a long conversation (about a second per megabyte): a worker thread's work.
 
-        Raises TemplateRenderFailed, and VisionUnsupported for pictures.
+        Raises TemplateRenderFailed, VisionUnsupported for pictures, and PromptTooLong as soon as it is
+        clear that there are more than `most_tokens`; a prompt that is only a little longer is returned.
         """
         refuse_images(conversation)
-        template = (self.tool_template if conversation.tools else None) or self.template
-        rendered = render(template, conversation, self.special_tokens)
+        check_said(conversation, self.tokenizer, most_tokens)
+        chosen = (self.format.tool_template if conversation.tools else None) or self.format.template
+        rendered = render(chosen, conversation, self.format.special_tokens)
+        check_length(rendered.text, self.tokenizer, most_tokens)
         ids = self.tokenizer.encode(rendered.text, add_special_tokens=rendered.is_plain)
         return Prompt(ids, rendered.text, rendered.continues)
 
@@ -95,73 +63,3 @@ def refuse_images(conversation: Conversation) -> None:
                     model_id=conversation.model,
                     suggestion="Leave the picture out, or describe it in words.",
                 )
-
-
-# -- a model's files -----------------------------------------------------------------------------------
-
-
-def read_object(path: Path) -> dict[str, Json]:
-    """The JSON object in a small file; an empty one if there is no such file."""
-    text = read_text(path)
-    if text is None:
-        return {}
-    try:
-        value = orjson.loads(text)
-    except orjson.JSONDecodeError as error:
-        raise StoreError(f"{path.name} of the model is not JSON: {error}.") from None
-    if not isinstance(value, dict):
-        raise StoreError(f"{path.name} of the model must hold a JSON object.")
-    return value
-
-
-def read_text(path: Path) -> str | None:
-    try:
-        if path.stat().st_size > MAX_CONFIG_BYTES:
-            raise StoreError(
-                f"{path.name} of the model has more than {MAX_CONFIG_BYTES >> 20} MiB."
-            )
-        return path.read_text("utf-8")
-    except FileNotFoundError:
-        return None
-    except (OSError, UnicodeDecodeError) as error:
-        raise StoreError(f"{path.name} of the model cannot be read: {error}.") from None
-
-
-def read_templates(path: Path, config: dict[str, Json]) -> dict[str, ChatTemplate]:
-    """The chat templates by name: from files of their own, else from `tokenizer_config.json`."""
-    sources = dict(named_templates(config.get("chat_template")))
-    sources |= dict(named_templates(read_object(path / "chat_template.json").get("chat_template")))
-    sources |= dict(named_templates(read_text(path / "chat_template.jinja")))
-    more = read_text(path / "additional_chat_templates" / "tool_use.jinja")
-    sources |= {} if more is None else {"tool_use": more}
-    return {name: ChatTemplate(source) for name, source in sources.items()}
-
-
-def named_templates(found: Json) -> Iterator[tuple[str, str]]:
-    """A template alone is the default one; a list names each."""
-    if isinstance(found, str):
-        yield "default", found
-    elif isinstance(found, list):
-        for item in found:
-            if isinstance(item, dict) and isinstance(item.get("template"), str):
-                yield str(item.get("name")), item["template"]
-
-
-def read_special_tokens(tokens: dict[str, Json]) -> Iterator[tuple[str, str]]:
-    for name in SPECIAL_TOKENS:
-        token = tokens.get(name)
-        text = token.get("content") if isinstance(token, dict) else token
-        if isinstance(text, str):
-            yield name, text
-
-
-def read_stop_ids(
-    path: Path, tokenizer: Tokenizer, special_tokens: Mapping[str, str]
-) -> Iterator[int]:
-    """What ends an answer, by whichever of the model's files says so."""
-    for file in ("generation_config.json", "config.json"):
-        ids = read_object(path / file).get("eos_token_id")
-        yield from (id for id in (ids if isinstance(ids, list) else [ids]) if isinstance(id, int))
-    eos = tokenizer.token_id(special_tokens.get("eos_token", ""))
-    if eos is not None:
-        yield eos

@@ -1,30 +1,36 @@
 """The tokeniser of one model: text to ids, and what each id stands for."""
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import orjson
 from attrs import field, frozen
 
+from helexa.conversation import Json
 from helexa.errors import StoreError
 from helexa.escape import escape
-from helexa.text.decoder import Decoder, read_decoder
+from helexa.text.decoder import ByteLevel, Decoder, read_decoder
 
 if TYPE_CHECKING:
     import tokenizers
 
 MAX_FILE_BYTES = 256 * 1024 * 1024
+NORMALIZED = 4  # composing characters makes a text shorter by at most this factor
 
 
 @frozen(eq=False)
 class Tokenizer:
     """Immutable but for what it remembers: any number of threads may use it at once.
 
-    `special_ids` are the tokens that steer the model and are no part of any text.
+    `special_ids` are the tokens that steer the model and are no part of any text.  `longest` is how
+    many bytes of a text one token stands for at most, 0 where there is no bound: a word that such a
+    vocabulary lacks is one token, however long.
     """
 
     decoder: Decoder
     special_ids: frozenset[int]
+    longest: int
     _tokens: "tokenizers.Tokenizer"
     _bytes: dict[int, bytes] = field(
         factory=dict, init=False
@@ -33,12 +39,7 @@ class Tokenizer:
     @classmethod
     def load(cls, path: Path) -> "Tokenizer":
         """Read a tokenizer.json.  StoreError, in one sentence, for whatever is wrong with it."""
-        try:
-            if path.stat().st_size > MAX_FILE_BYTES:
-                raise StoreError(f"{path.name} has more than {MAX_FILE_BYTES >> 20} MiB.")
-            return cls.parse(path.read_bytes())
-        except OSError as error:
-            raise StoreError(f"The tokenizer {path} cannot be read: {error.strerror}.") from None
+        return cls.parse(read_file(path))
 
     @classmethod
     def parse(cls, data: bytes) -> "Tokenizer":
@@ -46,7 +47,10 @@ class Tokenizer:
 
         try:
             tokens = tokenizers.Tokenizer.from_str(data.decode())
-            decoder = read_decoder(orjson.loads(data).get("decoder"))
+            spec = orjson.loads(data)
+            decoder = read_decoder(spec.get("decoder"))
+            longest = longest_token(decoder, tokens.get_vocab(with_added_tokens=True))
+            longest *= NORMALIZED if spec.get("normalizer") else 1
         except StoreError:
             raise
         except BaseException as error:
@@ -59,7 +63,7 @@ class Tokenizer:
         tokens.no_padding()
         added = tokens.get_added_tokens_decoder()
         special = frozenset(id for id, token in added.items() if token.special)
-        return cls(decoder, special, tokens)
+        return cls(decoder, special, longest, tokens)
 
     def encode(self, text: str, *, add_special_tokens: bool = False) -> tuple[int, ...]:
         """The ids of `text`; special tokens written in it are those tokens, as in a rendered template.
@@ -69,6 +73,10 @@ class Tokenizer:
         # Of the library's ways only a batch lets other Python threads run: a long prompt takes seconds.
         batch = self._tokens.encode_batch_fast([text], add_special_tokens=add_special_tokens)
         return tuple(batch[0].ids)
+
+    def count(self, text: str) -> int:
+        """How many ids `text` has."""
+        return len(self._tokens.encode_batch_fast([text], add_special_tokens=False)[0])
 
     def token_id(self, token: str) -> int | None:
         found: int | None = self._tokens.token_to_id(token)
@@ -81,3 +89,41 @@ class Tokenizer:
             token = self._tokens.id_to_token(id)
             known = self._bytes[id] = b"" if token is None else self.decoder.bytes_of(token)
         return known
+
+
+def longest_token(decoder: Decoder, tokens: Iterable[str]) -> int:
+    if not (isinstance(decoder, ByteLevel) or decoder.has_bytes):
+        return 0
+    longest = 0
+    for token in sorted(tokens, key=len, reverse=True):
+        if 4 * len(token) <= longest:  # no character has more bytes than 4
+            break
+        longest = max(longest, len(decoder.bytes_of(token)))
+    return longest
+
+
+def read_token_id(path: Path, token: str) -> int | None:
+    """The id of `token` in a tokenizer.json, without making a tokenizer of it.  StoreError."""
+    try:
+        return next((id for text, id in vocabulary(orjson.loads(read_file(path))) if text == token), None)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise StoreError(f"The tokenizer.json is malformed: {escape(str(error))[:200]}") from None
+
+
+def vocabulary(spec: Json) -> Iterator[tuple[str, int]]:
+    for added in spec.get("added_tokens") or ():
+        yield added["content"], added["id"]
+    tokens = spec["model"].get("vocab") or {}
+    if isinstance(tokens, dict):
+        yield from tokens.items()
+    else:  # with the score of each
+        yield from ((text, id) for id, (text, *_) in enumerate(tokens))
+
+
+def read_file(path: Path) -> bytes:
+    try:
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise StoreError(f"{path.name} has more than {MAX_FILE_BYTES >> 20} MiB.")
+        return path.read_bytes()
+    except OSError as error:
+        raise StoreError(f"The tokenizer {path} cannot be read: {error.strerror}.") from None

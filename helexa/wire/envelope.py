@@ -10,6 +10,9 @@ from helexa.escape import escape
 
 Header = tuple[str, str]
 
+TRY_AGAIN = (429, 503)  # statuses that a client may expect to pass
+TRY_AGAIN_SECONDS = 5.0
+
 
 def status_and_body(error: BaseException, request_id: str) -> tuple[int, list[Header], bytes]:
     """Status, headers and JSON body that tell a client of `error`.
@@ -18,11 +21,20 @@ def status_and_body(error: BaseException, request_id: str) -> tuple[int, list[He
     """
     told = error if isinstance(error, HelexaError) else unexpected(request_id)
     headers = [("content-type", "application/json")]
-    if told.retry_after is not None:
-        headers.append(("retry-after", str(max(1, math.ceil(told.retry_after)))))
+    seconds = seconds_to_wait(told)
+    if seconds is not None:
+        headers.append(("retry-after", str(seconds)))
     if told.status == 401:
         headers.append(("www-authenticate", "Bearer"))
     return told.status, headers, orjson.dumps({"error": error_object(told, request_id)})
+
+
+def seconds_to_wait(error: HelexaError) -> int | None:
+    """When to try again; None where that does not help, or not before somebody did something."""
+    seconds = error.retry_after
+    if seconds is None and error.status in TRY_AGAIN and error.code != "insufficient_quota":
+        seconds = TRY_AGAIN_SECONDS
+    return max(1, math.ceil(seconds)) if seconds is not None and math.isfinite(seconds) else None
 
 
 def error_object(error: HelexaError, request_id: str) -> dict[str, Any]:

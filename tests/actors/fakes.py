@@ -1,6 +1,6 @@
 """A device that counts, on the mock clock, and a library without files: what actors are tested with."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import trio
@@ -8,6 +8,7 @@ from attrs import define, field
 
 from helexa.actors.device import Deliver, Device
 from helexa.actors.node import Node
+from helexa.actors.place import AtStart
 from helexa.actors.supervisor import RestartPolicy, keep_running
 from helexa.config.schema import Config
 from helexa.conversation import ChoiceFinished, Conversation, Message, Sampling, Text, TextDelta
@@ -69,7 +70,7 @@ class FakeWorker:
                 failed = [Failed(u, ServiceUnavailable("unloaded")) for u in gone]
                 for u in gone:
                     del self.live[u]
-                self.models.pop(uid)
+                self.models.pop(uid, None)  # it may have crashed already
                 return [*failed, Unloaded(uid)]
             case Add(uid, model_uid):
                 if model_uid not in self.models:
@@ -212,7 +213,9 @@ class FakeLibrary:
             reader=NumberReader,
         )
 
-    async def fetch(self, entry: CatalogueModel) -> None:
+    async def fetch(
+        self, entry: CatalogueModel, progress: Callable[[str, int, int], None] | None = None
+    ) -> None:
         await trio.lowlevel.checkpoint()
 
     async def touch(self, entry: CatalogueModel) -> None:
@@ -230,22 +233,26 @@ def one_token_per_character(conversation: Conversation) -> Prompt:
 
 
 class FakeDesired:
-    """Remembers what it was told."""
+    """Remembers what it was told; the disk takes `disk_seconds`."""
 
-    def __init__(self) -> None:
+    def __init__(self, disk_seconds: float = 0.0) -> None:
         self.told: list[tuple[str, str]] = []
+        self.disk_seconds = disk_seconds
 
-    async def loading(self, model: str, source: str, *, asked: bool) -> None:
+    def loading(self, model: str, source: str, devices: tuple[str, ...], *, asked: bool) -> None:
         self.told.append(("loading", model))
 
-    async def loaded(self, model: str) -> None:
+    def loaded(self, model: str) -> None:
         self.told.append(("loaded", model))
 
-    async def gone(self, model: str) -> None:
+    def gone(self, model: str) -> None:
         self.told.append(("gone", model))
 
-    async def failed(self, model: str) -> None:
+    def failed(self, model: str) -> None:
         self.told.append(("failed", model))
+
+    async def saved(self) -> None:
+        await trio.sleep(self.disk_seconds)
 
 
 def cpu(index: int = 0, total_mb: int = 16_000) -> DeviceInfo:
@@ -265,9 +272,8 @@ class FakeHost:
         self.poisoned: list[str] = []
         self.desired = FakeDesired()
         self.device = Device(cpu(), self.driver, self.read, self.poisoned.append)
-        self.node = Node(
-            config, [(self.device, "fp32")], library or FakeLibrary(), self.desired, Metrics()
-        )
+        self.library = library or FakeLibrary()
+        self.node = Node(config, [(self.device, "fp32")], self.library, self.desired, Metrics())
 
     async def read(self) -> Readings:
         await trio.lowlevel.checkpoint()
@@ -276,7 +282,8 @@ class FakeHost:
     async def start(self, nursery: trio.Nursery, at_start: Sequence[CatalogueModel] = ()) -> None:
         policy = RestartPolicy(max_restarts=1000, within=1.0, first_delay=1.0, max_delay=1.0)
         await nursery.start(keep_running, "device", self.supervised, policy)
-        await nursery.start(self.node.run, at_start)
+        self.node.activate()
+        await nursery.start(self.node.run, lambda: [AtStart(entry) for entry in at_start])
 
     async def supervised(self, *, task_status: trio.TaskStatus[None]) -> None:
         """The device; its next life begins with an empty worker, as a new thread does."""

@@ -14,7 +14,6 @@ from helexa.conversation import Finished, Sampling
 from helexa.errors import HelexaError, ServiceUnavailable
 from helexa.fleet.catalogue import Catalogue
 from helexa.gateway import Gateway
-from helexa.metrics import Metrics
 from helexa.shelf import Shelf
 
 CONFIG = Config(
@@ -23,8 +22,10 @@ CONFIG = Config(
     server=Server(drain_seconds=10),
 )
 MODELS = ("one", "two")
+Script = list[tuple[float, tuple[object, ...]]]
 
-seconds = st.integers(0, 40).map(lambda tenths: tenths / 4)
+seconds = st.integers(0, 40).map(lambda quarters: quarters / 4)
+pauses = st.one_of(st.just(0.0), seconds)
 models = st.sampled_from(MODELS)
 asking = st.tuples(st.just("ask"), models, st.integers(1, 30), st.integers(1, 3), seconds)
 stopping = st.tuples(st.just("stop"), models, st.integers(1, 9))
@@ -32,7 +33,7 @@ unloading = st.tuples(st.just("unload"), models, st.booleans())
 crashing = st.tuples(st.sampled_from(["crash model", "refuse load"]), models)
 dying = st.tuples(st.just("crash device"), models)
 steps = st.lists(
-    st.tuples(seconds, st.one_of(asking, asking, stopping, unloading, crashing, dying)), max_size=25
+    st.tuples(pauses, st.one_of(asking, asking, stopping, unloading, crashing, dying)), max_size=25
 )
 
 
@@ -41,10 +42,12 @@ class World:
 
     def __init__(self) -> None:
         self.host = FakeHost(CONFIG)
+        self.host.desired.disk_seconds = 0.3
         catalogue = Catalogue(tuple(entry(model) for model in MODELS))
         shelf = Shelf(catalogue, lambda: catalogue)
-        self.gateway = Gateway(CONFIG, shelf, self.host.node, Metrics())
-        self.outcomes: list[str] = []
+        self.gateway = Gateway(CONFIG, shelf, self.host.node)
+        self.outcomes: list[str] = []  # of requests
+        self.unloads: list[str] = []
 
     async def ask(self, model: str, max_tokens: int, n: int, patience: float) -> None:
         """One client, who leaves after `patience` seconds."""
@@ -74,7 +77,9 @@ class World:
         try:
             await self.host.node.unload(model, if_idle=if_idle)
         except HelexaError as error:
-            self.outcomes.append(type(error).__name__)
+            self.unloads.append(type(error).__name__)
+        else:
+            self.unloads.append("unloaded")
 
     def crash_model(self, model: str) -> None:
         worker = self.host.worker
@@ -89,9 +94,10 @@ class World:
         self.host.worker.refuse_loads.append(ServiceUnavailable("torn"))
 
 
-async def live_through(script: list[tuple[float, tuple[object, ...]]]) -> None:
+async def live_through(script: Script, shutdown: bool) -> None:
+    """Clients and faults as the script has them; then rest, or a shutdown in the middle of it."""
     world = World()
-    num_clients = 0
+    num_clients = num_unloads = 0
     async with trio.open_nursery() as host:
         await world.host.start(host)
         async with trio.open_nursery() as clients:
@@ -102,15 +108,24 @@ async def live_through(script: list[tuple[float, tuple[object, ...]]]) -> None:
                         num_clients += 1
                         clients.start_soon(partial(getattr(world, str(what)), *args))
                     case "unload":
+                        num_unloads += 1
                         clients.start_soon(partial(world.unload, *args))
                     case _:
                         getattr(world, str(what).replace(" ", "_"))(*args)
+            if shutdown:
+                clients.cancel_scope.cancel()
+                host.cancel_scope.cancel()
         await trio.sleep(60)  # restarts, drains and aborts that are under way
-        await assert_at_rest(world, num_clients)
+        await assert_at_rest(world)
+        assert len(world.outcomes) == num_clients
+        assert len(world.unloads) == num_unloads
         host.cancel_scope.cancel()
+    await trio.sleep(2)
+    assert world.host.worker.live == {}
+    assert world.gateway.num_load_waiters == 0
 
 
-async def assert_at_rest(world: World, num_clients: int) -> None:
+async def assert_at_rest(world: World) -> None:
     status = await world.host.node.status()
     assert [(m.in_flight, m.queue_depth, m.kv_tokens) for m in status.models] == [
         (0, 0, 0) for _ in status.models
@@ -119,10 +134,11 @@ async def assert_at_rest(world: World, num_clients: int) -> None:
     assert world.host.worker.loading == {}
     assert [device.num_sequences for device in status.devices] == [0]
     assert world.gateway.num_load_waiters == 0
-    assert len(world.outcomes) >= num_clients
+    busy = {m.entry.id: m.status for m in status.models if m.status not in ("loaded", "failed")}
+    assert not busy
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(script=steps)
-def test_random_lives_leave_nothing_behind(script: list[tuple[float, tuple[object, ...]]]) -> None:
-    trio.run(live_through, script, clock=MockClock(autojump_threshold=0))
+@given(script=steps, shutdown=st.booleans())
+def test_random_lives_leave_nothing_behind(script: Script, shutdown: bool) -> None:
+    trio.run(live_through, script, shutdown, clock=MockClock(autojump_threshold=0))

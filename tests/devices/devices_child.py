@@ -77,8 +77,13 @@ def readings_after_retain(root: str) -> list[int]:
     before = device.readings().vram_free_mb
     device.retain()
     while_taken = device.readings().vram_free_mb
-    device.close()
     return [before, while_taken]
+
+
+def retained_twice(root: str) -> None:
+    device = opened(found(root).devices[0], root)
+    device.retain()
+    device.retain()
 
 
 def retain_fails(root: str) -> list[str]:
@@ -87,8 +92,6 @@ def retain_fails(root: str) -> list[str]:
         device.retain()
     except cuda.CudaError as error:
         return [str(error), device.diagnose(error)]
-    finally:
-        device.close()
     raise AssertionError("the stub was told to refuse")
 
 
@@ -100,7 +103,6 @@ def poisoned_meanwhile(root: str, state: str) -> list[str]:
     before = device.diagnose(unclear)
     Path(state).write_text("0.synchronize 719\n")
     after = device.diagnose(unclear)
-    device.close()
     return [before, after]
 
 
@@ -111,8 +113,6 @@ def readings_fail(root: str, state: str) -> list[str]:
         device.readings()
     except Exception as error:
         return [str(error), device.diagnose(error)]
-    finally:
-        device.close()
     raise AssertionError("the stub was told to lose the card")
 
 

@@ -19,11 +19,7 @@ class World(Protocol):
 
 def readings(world: World, reserve_mb: int = 0, **machine: int) -> Readings:
     world.set(**machine)
-    device = world.open(reserve_mb)
-    try:
-        return device.readings()
-    finally:
-        device.close()
+    return world.open(reserve_mb).readings()
 
 
 def case_used_and_free_make_up_the_device(world: World) -> None:
@@ -37,7 +33,6 @@ def case_readings_follow_the_machine(world: World) -> None:
     assert device.readings().vram_free_mb == 13000
     world.set(total_mb=16000, used_mb=9500)
     assert device.readings().vram_free_mb == 6500
-    device.close()
 
 
 def case_what_other_programs_hold_is_shown_and_not_free(world: World) -> None:
@@ -66,13 +61,11 @@ def case_free_is_never_below_nothing(world: World) -> None:
     assert found.vram_free_mb == 0
 
 
-def case_a_device_can_be_taken_again_and_closed_again(world: World) -> None:
+def case_a_device_can_be_taken_again(world: World) -> None:
     device = world.open()
     device.retain()
     device.retain()
     device.trim()
-    device.close()
-    device.close()
 
 
 def case_readings_come_from_any_thread_while_the_device_is_taken(world: World) -> None:
@@ -84,28 +77,24 @@ def case_readings_come_from_any_thread_while_the_device_is_taken(world: World) -
     thread.start()
     thread.join()
     assert found[0].vram_free_mb == 13000
-    device.close()
 
 
 def case_running_out_of_memory_is_no_reason_to_leave_the_device(world: World) -> None:
     device = world.open()
     device.retain()
     assert device.diagnose(MemoryError()) == "out_of_memory"
-    device.close()
 
 
 def case_any_other_error_is_the_callers(world: World) -> None:
     device = world.open()
     device.retain()
     assert device.diagnose(ValueError("a shape does not fit")) == "other"
-    device.close()
 
 
 def case_a_sticky_error_poisons(world: World) -> None:
     device = world.open()
     error = RuntimeError("CUDA error: an illegal memory access was encountered")
     assert device.diagnose(error) == "sticky"
-    device.close()
 
 
 CASES: dict[str, Callable[[World], Any]] = {

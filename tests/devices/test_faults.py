@@ -22,6 +22,12 @@ class OutOfMemoryError(RuntimeError):
     """As torch's."""
 
 
+def test_causes_in_a_circle_are_looked_through_once() -> None:
+    first, second = ValueError("first"), MemoryError("second")
+    first.__cause__, second.__cause__ = second, first
+    assert classify(first) == classify(second) == "out_of_memory"
+
+
 def test_every_error_that_nvidia_says_ends_the_process_is_sticky() -> None:
     says_so = {
         int(code)

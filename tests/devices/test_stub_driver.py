@@ -45,15 +45,16 @@ def test_looking_and_watching_never_make_a_context(stub: Stub, machine: Machine)
     assert "cuDevicePrimaryCtxRetain" not in stub.calls()
 
 
-def test_a_context_that_was_taken_is_given_back(stub: Stub, machine: Machine) -> None:
-    stub.run("readings_after_retain", root=str(machine.root))
+def test_a_context_is_taken_once_however_often_it_is_asked_for(
+    stub: Stub, machine: Machine
+) -> None:
+    stub.run("retained_twice", root=str(machine.root))
     assert stub.calls().count("cuDevicePrimaryCtxRetain") == 1
-    assert stub.calls().count("cuDevicePrimaryCtxRelease") == 1
 
 
-def test_nvml_is_closed_as_often_as_it_was_opened(stub: Stub, machine: Machine) -> None:
-    stub.run("readings_after_retain", root=str(machine.root))
-    assert stub.calls().count("nvmlInit") == stub.calls().count("nvmlShutdown")
+def test_looking_closes_nvml_as_often_as_it_opens_it(stub: Stub, machine: Machine) -> None:
+    stub.run("discovery", root=str(machine.root))
+    assert stub.calls().count("nvmlInit") == stub.calls().count("nvmlShutdown") > 0
 
 
 def test_health_shows_load_heat_and_power(stub: Stub, machine: Machine) -> None:

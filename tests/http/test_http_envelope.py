@@ -14,7 +14,10 @@ from helexa.errors import (
     HelexaError,
     InsufficientVram,
     InvalidRequest,
+    PrincipalBusy,
+    StoreError,
     Unauthorized,
+    UpstreamError,
 )
 from helexa.wire.envelope import status_and_body
 
@@ -27,7 +30,7 @@ def told(error: BaseException) -> tuple[int, dict[str, str], Any]:
 def test_an_error_has_all_fields_and_its_diagnostics() -> None:
     status, headers, error = told(InsufficientVram("No room.", free_mb=10, required_mb=20))
     assert status == 503
-    assert headers == {"content-type": "application/json"}
+    assert headers == {"content-type": "application/json", "retry-after": "5"}
     assert error == {
         "message": "No room.",
         "type": "api_error",
@@ -51,8 +54,27 @@ def test_a_client_is_told_to_wait_for_whole_seconds(seconds: float, header: str)
     assert told(Busy("Later.", retry_after=seconds))[1]["retry-after"] == header
 
 
-def test_nothing_is_said_about_waiting_where_waiting_does_not_help() -> None:
-    assert "retry-after" not in told(InvalidRequest("No."))[1]
+class InsufficientQuota(HelexaError):
+    status, code = 429, "insufficient_quota"
+
+
+@pytest.mark.parametrize(
+    ("error", "header"),
+    [
+        (Busy("A queue."), "5"),
+        (PrincipalBusy("You."), "5"),
+        (StoreError("A load failed."), "5"),
+        (StoreError("A load failed.", retry_after=30), "30"),
+        (StoreError("It failed for good.", retry_after=math.inf), None),
+        (InsufficientQuota("Spent."), None),
+        (InsufficientQuota("Spent until tomorrow.", retry_after=3600), "3600"),
+        (InvalidRequest("No."), None),
+        (UpstreamError("Theirs."), None),
+        (KeyError("Ours."), None),
+    ],
+)
+def test_who_may_come_back_is_told_when(error: Exception, header: str | None) -> None:
+    assert told(error)[1].get("retry-after") == header
 
 
 def test_who_is_not_known_is_told_how_to_say_who_they_are() -> None:

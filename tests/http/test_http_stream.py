@@ -14,7 +14,7 @@ from quart_trio import QuartTrio
 from helexa.config.schema import Limits
 from helexa.http.application import configure
 from helexa.http.call import call_of
-from helexa.http.stream import batches, sse_response
+from helexa.http.stream import sse_response
 
 
 async def test_a_stream_tells_proxies_to_pass_it_on_unbuffered(start: Start) -> None:
@@ -118,16 +118,3 @@ async def test_a_stream_that_never_begins_is_closed_all_the_same(start: Start) -
     peer = await (await start(app)).connect()
     assert (await peer.ask("GET /")).status == 500
     assert settled == ["closed", "slot freed"]
-
-
-async def test_what_waits_in_a_channel_comes_in_one_batch() -> None:
-    send, receive = trio.open_memory_channel[int](10)
-    for number in (1, 2, 3):
-        send.send_nowait(number)
-    got = []
-    async for batch in batches(receive):
-        got.append(batch)
-        if len(got) == 1:
-            send.send_nowait(4)
-            send.close()
-    assert got == [[1, 2, 3], [4]]

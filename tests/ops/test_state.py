@@ -3,7 +3,8 @@
 import stat
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -173,48 +174,77 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
     assert file.read_bytes() == b"one"
 
 
-async def test_every_change_is_on_disk_when_it_returns(path: Path) -> None:
-    with open_state(path) as state:
-        models = DesiredModels(state, Desired())
-        await models.loading("a")
-        assert state.read_desired() == Desired().loading("a")
-        await models.loaded("a")
-        assert state.read_desired() == Desired().loading("a").loaded("a")
-        await models.failed("a")
-        await models.gone("a")
-        assert state.read_desired() == Desired()
+NOTHING = Desired()
 
 
-async def test_changes_at_the_same_time_all_reach_the_disk(path: Path) -> None:
+@asynccontextmanager
+async def writing(
+    path: Path, found: Desired | None = None, value: Desired = NOTHING
+) -> AsyncGenerator[DesiredModels, None]:
+    """The desired state with its writer, on a directory that is held."""
     with open_state(path) as state:
-        models = DesiredModels(state, Desired())
+        models = DesiredModels(state, found, value)
         async with trio.open_nursery() as nursery:
-            for number in range(20):
-                nursery.start_soon(models.loaded, f"model-{number}")
-        saved = state.read_desired()
-        assert saved == models.value
-        assert saved is not None
-        assert len(saved.models) == 20
+            await nursery.start(models.run)
+            yield models
+            nursery.cancel_scope.cancel()
+
+
+def on_disk(path: Path) -> Desired | None:
+    return StateDir(path).read_desired()
+
+
+async def test_every_change_is_on_disk_once_it_is_saved(path: Path) -> None:
+    async with writing(path) as models:
+        models.loading("a")
+        await models.saved()
+        assert on_disk(path) == Desired().loading("a")
+        models.loaded("a")
+        await models.saved()
+        assert on_disk(path) == Desired().loading("a").loaded("a")
+        models.failed("a")
+        models.gone("a")
+        await models.saved()
+        assert on_disk(path) == Desired()
+
+
+async def test_changes_that_nobody_waits_for_reach_the_disk_in_order(path: Path) -> None:
+    async with writing(path) as models:
+        for number in range(20):
+            models.loaded(f"model-{number}")
+        models.gone("model-7")
+    saved = on_disk(path)
+    assert saved == models.value
+    assert saved is not None
+    assert len(saved.models) == 19
 
 
 async def test_a_process_that_stops_in_order_leaves_no_mark(path: Path) -> None:
-    with open_state(path) as state:
-        models = DesiredModels(state, Desired())
-        await models.loaded("a")
-        await models.loading("b")
+    async with writing(path) as models:
+        models.loaded("a")
+        models.loading("b")
         models.stopped()
-        assert state.read_desired() == Desired().loaded("a").loaded("b")
+        assert on_disk(path) == Desired().loaded("a").loaded("b")
+
+
+async def test_what_a_dead_process_left_loading_is_counted_on_disk_at_the_start(
+    path: Path,
+) -> None:
+    found = Desired().loading("a")
+    async with writing(path, found, found.started()) as models:
+        await models.saved()
+        assert on_disk(path) == found.started()
 
 
 async def test_a_process_that_never_had_a_model_leaves_nothing_behind(path: Path) -> None:
-    with open_state(path) as state:
-        DesiredModels(state, Desired()).stopped()
-        assert state.read_desired() is None
-        models = DesiredModels(state, Desired())
-        await models.loaded("a")
-        await models.gone("a")
+    async with writing(path) as models:
         models.stopped()
-        assert state.read_desired() == Desired()
+        assert on_disk(path) is None
+        models.loaded("a")
+        await models.saved()
+        models.gone("a")
+        models.stopped()
+        assert on_disk(path) == Desired()
 
 
 async def test_a_disk_that_fails_stops_nobody(
@@ -224,6 +254,7 @@ async def test_a_disk_that_fails_stops_nobody(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(StateDir, "write_desired", full)
-    models = DesiredModels(StateDir(path), Desired())
-    await models.loading("a")
+    async with writing(path) as models:
+        models.loading("a")
+        await models.saved()
     assert "desired state not saved" in caplog.text

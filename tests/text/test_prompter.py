@@ -124,7 +124,7 @@ def test_values_of_the_wrong_kind_are_passed_over(model: Path) -> None:
     put(model, "tokenizer_config.json", {"chat_template": 3, "eos_token": [1], "bos_token": {}})
     put(model, "config.json", {"eos_token_id": "two"})
     prompter = Prompter.load(model)
-    assert (prompter.template, prompter.special_tokens, prompter.stop_ids) == (
+    assert (form.template, form.special_tokens, form.stop_ids) == (
         None,
         {},
         frozenset(),

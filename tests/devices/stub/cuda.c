@@ -96,13 +96,6 @@ CUresult cuDevicePrimaryCtxRetain(CUcontext *context, CUdevice device) {
     return SUCCESS;
 }
 
-CUresult cuDevicePrimaryCtxRelease_v2(CUdevice device) {
-    count_call("cuDevicePrimaryCtxRelease");
-    if (contexts[device].retained == 0) return INVALID_CONTEXT;
-    contexts[device].retained--;
-    return SUCCESS;
-}
-
 CUresult cuCtxPushCurrent_v2(CUcontext context) {
     if (depth == (int)(sizeof stack / sizeof *stack)) return INVALID_VALUE;
     stack[depth++] = context;
@@ -147,7 +140,6 @@ static const struct {
     {"cuDeviceTotalMem", cuDeviceTotalMem_v2},
     {"cuDeviceGetAttribute", cuDeviceGetAttribute},
     {"cuDevicePrimaryCtxRetain", cuDevicePrimaryCtxRetain},
-    {"cuDevicePrimaryCtxRelease", cuDevicePrimaryCtxRelease_v2},
     {"cuCtxSetCurrent", cuCtxSetCurrent},
     {"cuCtxPushCurrent", cuCtxPushCurrent_v2},
     {"cuCtxPopCurrent", cuCtxPopCurrent_v2},
