@@ -16,6 +16,7 @@ from helexa.config.schema import Config
 from helexa.conversation import Conversation, Events, Progress
 from helexa.errors import Busy, NotLoaded, ServiceUnavailable
 from helexa.fleet.catalogue import CatalogueModel
+from helexa.fleet.known import NotFetched
 from helexa.shelf import Shelf
 from helexa.trace import Trace
 
@@ -44,7 +45,14 @@ class Gateway:
         entry = self._shelf.resolve(conversation.model)
         trace.model = entry.id
         conversation = evolve(conversation, model=entry.id)
-        known, prompt = await self.node.prepare(entry, conversation)
+        try:
+            known = await self.node.known(entry)
+        except NotFetched:
+            async with aclosing(self._load(entry, trace)) as waiting:
+                async for progress in waiting:
+                    yield [progress]
+            known = await self.node.known(entry)
+        prompt = await self.node.prepare(known, conversation)
         trace.note(f"model {entry.id}: {len(prompt.ids)} prompt tokens")
         for _ in range(MAX_TRIES):
             answer = self.node.generate(known, conversation, prompt, trace)

@@ -9,6 +9,7 @@ from helexa.actors.node import Node
 from helexa.actors.place import ModelState, NodeStatus
 from helexa.devices.discovery import Discovery
 from helexa.devices.shapes import discovery_host, health_device
+from helexa.errors import HelexaError
 from helexa.fleet.catalogue import Catalogue, CatalogueModel
 from helexa.fleet.entry import Location, ModelEntry, ModelStatus
 from helexa.fleet.known import Known
@@ -101,9 +102,16 @@ async def fleet_entries(catalogue: Catalogue, node: Node | None) -> list[ModelEn
     return [await _fleet_entry(entry, node, status) for entry in (*catalogue.models, *others)]
 
 
+async def known_or_none(node: Node, entry: CatalogueModel) -> Known | None:
+    try:
+        return await node.known(entry)
+    except HelexaError:
+        return None
+
+
 async def _fleet_entry(entry: CatalogueModel, node: Node, status: NodeStatus) -> ModelEntry:
     state = status.model(entry.id)
-    known = state.known if state and state.known else await node.known(entry)
+    known = state.known if state and state.known else await known_or_none(node, entry)
     shown = described(entry, known, state.status if state else "unloaded", state)
     return evolve(
         shown,

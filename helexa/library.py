@@ -10,101 +10,205 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import trio
-from attrs import define, field
+from attrs import define, field, frozen
 
 from helexa import logs
 from helexa.config.schema import Limits
 from helexa.conversation import Conversation, Sampling
 from helexa.errors import ServiceUnavailable
-from helexa.fleet.catalogue import CatalogueModel
-from helexa.fleet.known import Known, Size
-from helexa.fleet.limits import architecture_limit
+from helexa.fleet.catalogue import NO_QUANT, CatalogueModel, SamplingDefaults
+from helexa.fleet.known import Known, NotFetched, Size, too_long
+from helexa.fleet.limits import Limit, architecture_limit
 from helexa.fleet.sampling import model_defaults
+from helexa.prompters import LatePrompter, Prompters
 from helexa.store import Store, StoredModel
 from helexa.store.facts import ModelFiles, read_facts
+from helexa.store.failures import told_in_words
+from helexa.store.progress import Progress, silent
 from helexa.text.answer import AnswerReader
-from helexa.text.prompt import Prompt, Prompter
+from helexa.text.files import ChatFormat
+from helexa.text.length import PromptTooLong
+from helexa.text.prompt import Prompt
+from helexa.text.template import size_of as characters_of
 
 T = TypeVar("T")
 
-MAX_THREADS = 4  # of rendering and tokenising at once
+MAX_PROMPTS = 4  # rendered and tokenised at once
+LONG_CHARACTERS = 512 * 1024  # a prompt above it is one of the long, of which there is one at once
+MAX_READS = 4  # of the store's small files
+MAX_ADDS = 8
+RETRY_AFTER_SECONDS = 30.0
 
 log = logs.get("helexa.library")
+
+
+@frozen(eq=False)
+class Studied:
+    """What does not change as long as a model's files do not; small."""
+
+    added_at: float
+    size: Size
+    max_position_embeddings: int
+    defaults: SamplingDefaults
+    format: ChatFormat
 
 
 @define(eq=False)
 class Library:
     _store: Store
     _limits: Limits
-    _known: dict[CatalogueModel, Known] = field(factory=dict, init=False)
-    _threads: trio.CapacityLimiter = field(
-        factory=lambda: trio.CapacityLimiter(MAX_THREADS), init=False
+    _studied: dict[Path, Studied] = field(factory=dict, init=False)
+    _prompters: Prompters = field(factory=Prompters, init=False)
+    _prompts: trio.CapacityLimiter = field(
+        factory=partial(trio.CapacityLimiter, MAX_PROMPTS), init=False
     )
+    _long_prompts: trio.CapacityLimiter = field(
+        factory=partial(trio.CapacityLimiter, 1), init=False
+    )
+    _reads: trio.CapacityLimiter = field(
+        factory=partial(trio.CapacityLimiter, MAX_READS), init=False
+    )
+    _adds: trio.CapacityLimiter = field(factory=partial(trio.CapacityLimiter, MAX_ADDS), init=False)
 
     async def known(self, entry: CatalogueModel) -> Known:
-        """What the entry's files say; ServiceUnavailable if this host does not have them."""
-        if entry not in self._known:
-            self._known[entry] = await self._run(self._study, entry)
-        return self._known[entry]
+        """What the entry's files say; cheap once they were read.
+
+        ServiceUnavailable if this host does not have them: NotFetched if the entry says that a request
+        may bring them in.  StoreError if they are not what was added.
+        """
+        stored = await self._read(self._store.recorded, entry.wanted)
+        if stored is None:
+            raise missing(entry)
+        studied = self._studied.get(stored.path)
+        if studied is None or studied.added_at != stored.added_at:
+            studied = self._studied[stored.path] = await self._read(self._study, stored)
+        files = (stored.path, stored.added_at)
+        prompter = self._prompters.of(files, studied.format)
+        return known_of(entry, stored, studied, prompter, self._limits)
 
     async def prompt(self, known: Known, conversation: Conversation) -> Prompt:
-        return await self._run(known.prompt, conversation)
+        """Raises ContextLengthExceeded early; a prompt that is only a little too long is returned."""
+        await self._prompters.make((known.path, known.added_at))
+        is_long = characters_of(conversation) > LONG_CHARACTERS
+        limiter = self._long_prompts if is_long else self._prompts
+        return await run(limiter, known.prompt, conversation)
 
-    async def fetch(self, entry: CatalogueModel) -> None:
-        """Have the entry's files in the store, downloading them if they are not."""
-        await self.add(entry.source)
+    async def fetch(self, entry: CatalogueModel, progress: Progress | None = None) -> None:
+        """Have the entry's files in the store, downloading them if they are not.  StoreError.
 
-    async def add(self, source: str) -> StoredModel:
+        `progress` is called in the worker thread, often, with the phase and the bytes done and in all
+        (0 if unknown); also after the caller was cancelled, as the download then goes on by itself.
+        """
+        if entry.source or "/" in entry.id:
+            await self.add(entry.wanted, progress)
+        elif await self.find(entry.id) is None:
+            raise missing(entry)
+
+    async def add(self, source: str, progress: Progress | None = None) -> StoredModel:
         """A download that nobody waits for any more goes on by itself, and ends with the process."""
-        return await trio.to_thread.run_sync(
-            self._store.add, source, log_progress(source), abandon_on_cancel=True
+        return await run(
+            self._adds, self._store.add, source, progress_of(source, progress or silent)
         )
 
     async def find(self, name: str) -> StoredModel | None:
-        return await self._run(self._store.find, name)
+        return await self._read(self._store.find, name)
 
     async def touch(self, entry: CatalogueModel) -> None:
-        """Remember that the model was used."""
-        stored = await self.find(entry.source)
-        if stored is not None:
-            await self._run(self._store.touch, stored.name)
+        """The model was loaded: remember its use, and tell what of its entry makes no difference.
 
-    async def _run(self, work: Callable[..., T], *args: Any) -> T:
-        return await trio.to_thread.run_sync(
-            work, *args, limiter=self._threads, abandon_on_cancel=True
-        )
-
-    def _study(self, entry: CatalogueModel) -> Known:
-        stored = self._store.find(entry.source)
-        if stored is None:
-            raise ServiceUnavailable(
-                f"The files of model {entry.id} are not on this host. "
-                f"Run `helexa models add {entry.id}` there."
+        Never raises: a store that cannot be written is no reason to lose a model that runs.
+        """
+        if entry.quant not in NO_QUANT:
+            log.info(
+                "quantisation not applied: weights run as they are",
+                model=entry.id,
+                quant=entry.quant,
             )
-        files, prompter = read_facts(stored.path), Prompter.load(stored.path)
-        return Known(
-            entry=entry,
-            path=stored.path,
-            size=size_of(files),
-            limit=architecture_limit(
+        try:
+            await self._read(self._note_use, entry)
+        except Exception as error:
+            log.warning("use of the model not noted", model=entry.id, reason=str(error))
+
+    async def _read(self, work: Callable[[Any], T], argument: Any) -> T:
+        return await run(self._reads, work, argument)
+
+    def _note_use(self, entry: CatalogueModel) -> None:
+        stored = self._store.recorded(entry.wanted)
+        if stored is not None:
+            self._store.touch(stored.name)
+
+    def _study(self, stored: StoredModel) -> Studied:
+        with told_in_words(stored.name, stored.path):
+            self._store.find(stored.name)  # StoreError if a file is not what it was
+            files = read_facts(stored.path)
+            return Studied(
+                stored.added_at,
+                size_of(files),
                 files.facts.max_position_embeddings,
-                max_context=entry.max_context,
-                output_reserve=entry.output_reserve,
-                max_prompt_tokens=self._limits.max_prompt_tokens,
-            ),
-            stop_ids=prompter.stop_ids,
-            defaults=model_defaults(generation_config(stored.path)),
-            tool_call=prompter.reads_tools,
-            reasoning=prompter.reads_thinking,
-            prompt=prompter.prompt,
-            reader=partial(make_reader, prompter),
+                model_defaults(generation_config(stored.path)),
+                ChatFormat.load(stored.path),
+            )
+
+
+async def run(limiter: trio.CapacityLimiter, work: Callable[..., T], *args: Any) -> T:
+    return await trio.to_thread.run_sync(work, *args, limiter=limiter, abandon_on_cancel=True)
+
+
+def missing(entry: CatalogueModel) -> ServiceUnavailable:
+    """Why the model cannot be had now, and what to do about it."""
+    if not entry.source and "/" not in entry.id:
+        return ServiceUnavailable(
+            f"Model {entry.id} has no source in the catalogue, and the store has nothing under its id: "
+            "give the entry a source."
         )
+    kind = NotFetched if entry.download == "on_demand" else ServiceUnavailable
+    return kind(
+        f"The files of model {entry.id} are not on this host. "
+        f"`helexa-ctl load {entry.id}` there fetches and loads it.",
+        retry_after=RETRY_AFTER_SECONDS,
+    )
+
+
+def known_of(
+    entry: CatalogueModel,
+    stored: StoredModel,
+    studied: Studied,
+    prompter: LatePrompter,
+    limits: Limits,
+) -> Known:
+    limit = architecture_limit(
+        studied.max_position_embeddings,
+        max_context=entry.max_context,
+        output_reserve=entry.output_reserve,
+        max_prompt_tokens=limits.max_prompt_tokens,
+    )
+    return Known(
+        entry=entry,
+        path=stored.path,
+        size=studied.size,
+        limit=limit,
+        stop_ids=studied.format.stop_ids,
+        defaults=studied.defaults,
+        tool_call=studied.format.reads_tools,
+        reasoning=studied.format.reads_thinking,
+        prompt=partial(make_prompt, prompter, limit),
+        reader=partial(make_reader, prompter),
+        added_at=stored.added_at,
+    )
+
+
+def make_prompt(prompter: LatePrompter, limit: Limit, conversation: Conversation) -> Prompt:
+    try:
+        return prompter.get().prompt(conversation, limit.input)
+    except PromptTooLong as error:
+        raise too_long(limit, error.at_least, at_least=True) from None
 
 
 def make_reader(
-    prompter: Prompter, choice: int, sampling: Sampling, prompt: Prompt
+    prompter: LatePrompter, choice: int, sampling: Sampling, prompt: Prompt
 ) -> AnswerReader:
-    return AnswerReader(choice, prompter.tokenizer, sampling.stop, continues=prompt.continues)
+    tokenizer = prompter.get().tokenizer  # there since the prompt was made
+    return AnswerReader(choice, tokenizer, sampling.stop, continues=prompt.continues)
 
 
 def size_of(files: ModelFiles) -> Size:
@@ -126,11 +230,12 @@ def generation_config(path: Path) -> dict[str, Any]:
     return loaded if isinstance(loaded, dict) else {}
 
 
-def log_progress(source: str) -> Callable[[str, int, int], None]:
-    """Progress as log lines: one per phase, and one per tenth of a download."""
+def progress_of(source: str, tell: Progress) -> Progress:
+    """Progress as log lines, one per phase and one per tenth of a download, and all of it to `tell`."""
     told: dict[str, int] = {}
 
-    def progress(phase: str, done: int, total: int) -> None:
+    def progress(phase: str, done: int, total: int, /) -> None:
+        tell(phase, done, total)
         tenth = 10 * done // total if total else 0
         if told.get(phase) != tenth:
             told[phase] = tenth

@@ -5,10 +5,13 @@ from fnmatch import fnmatchcase
 from attrs import frozen
 
 from helexa import logs
+from helexa.config.checks import is_model_id
 from helexa.errors import Forbidden, InvalidRequest, ModelNotFound
-from helexa.fleet.catalogue import CatalogueModel
+from helexa.fleet.catalogue import NO_QUANT, CatalogueModel
 from helexa.library import Library
 from helexa.shelf import Shelf
+from helexa.store import StoredModel
+from helexa.store.source import name_of
 
 log = logs.get("helexa.node")
 
@@ -36,14 +39,17 @@ class Loads:
     allow_sources: tuple[str, ...]
 
     def id_of(self, name: str) -> str:
-        """The id behind an alias; other names stay as they are."""
-        entry = self.shelf.catalogue.resolve(name)
+        """The id behind an alias, or behind a source or store name; others stay as they are."""
+        entry = self._catalogued(name, name)
         return entry.id if entry else name
 
     async def entry_for(self, spec: LoadSpec) -> CatalogueModel:
-        """ModelNotFound, Forbidden or InvalidRequest say why there is none."""
+        """ModelNotFound, Forbidden or InvalidRequest say why there is none.
+
+        One and the same files have one entry, whatever name they are asked for by.
+        """
         check(spec)
-        entry = self.shelf.catalogue.resolve(spec.model_id)
+        entry = self._catalogued(spec.model_id, spec.source or spec.model_id)
         if entry is not None:
             return entry
         if spec.source:
@@ -55,7 +61,17 @@ class Loads:
                 "`helexa models add SOURCE` brings one in.",
                 param="model_id",
             )
-        return CatalogueModel(id=spec.model_id, source=stored.source)
+        return CatalogueModel(id=self._own_id(stored), source=stored.source)
+
+    def _catalogued(self, name: str, source_or_name: str) -> CatalogueModel | None:
+        catalogue = self.shelf.catalogue
+        return catalogue.resolve(name) or next(catalogue.served_from(source_or_name), None)
+
+    def _own_id(self, stored: StoredModel) -> str:
+        """A hub's name for it, as clients know the model by that, else the store's."""
+        hub_name = stored.source.removeprefix("hf:")
+        is_free = is_model_id(hub_name) and self.shelf.catalogue.resolve(hub_name) is None
+        return hub_name if stored.source.startswith("hf:") and is_free else stored.name
 
     async def _from_source(self, spec: LoadSpec) -> CatalogueModel:
         if not any(fnmatchcase(spec.source, pattern) for pattern in self.allow_sources):
@@ -63,11 +79,20 @@ class Loads:
                 "This node takes no source over the network; `[node] allow_sources` can let it in.",
                 param="source",
             )
+        if not is_model_id(spec.model_id):
+            raise InvalidRequest(
+                f'{spec.model_id[:200]!r} cannot be a model\'s id: write one such as "qwen3-8b".',
+                param="model_id",
+            )
         stored = await self.library.add(spec.source)
         return CatalogueModel(id=spec.model_id, source=stored.source)
 
 
 def check(spec: LoadSpec) -> None:
+    if not is_model_id(spec.model_id) and name_of(spec.model_id) is None:
+        raise InvalidRequest(
+            f"{spec.model_id[:200]!r} is neither a model's id nor a source.", param="model_id"
+        )
     if spec.harness and spec.harness not in OUR_HARNESSES:
         raise InvalidRequest(
             f"This node's harness is torch, not {spec.harness[:50]!r}.", param="harness"
@@ -77,7 +102,7 @@ def check(spec: LoadSpec) -> None:
             "This node runs a model on one device; tensor_parallel must be 1.",
             param="tensor_parallel",
         )
-    if spec.quant:
+    if spec.quant.lower() not in NO_QUANT:
         log.info(
             "quantisation not applied: weights run as they are",
             model=spec.model_id,

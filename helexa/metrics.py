@@ -143,6 +143,9 @@ class Metrics:
         if seconds is not None:
             self.load_seconds.labels(self.label(model), node).observe(seconds)
 
+    def refused(self, listener: str, code: str) -> None:
+        self.refusals.labels(listener, code).inc()
+
     def cold_start(self, model: str, node: str) -> None:
         self.cold_starts.labels(self.label(model), node).inc()
 

@@ -237,12 +237,17 @@ def listeners(process: Process, local: LocalNode | None) -> list[Listener]:
     if config.gateway.enabled:
         gateway = Gateway(config, process.shelf, node)
         app = gateway_app(chat(process, gateway.generate), process.shelf, node, config.limits)
-        found.append(Listener(app, config.gateway.listen, "gateway", gateway_door(config)))
+        found.append(("gateway", app, config.gateway.listen, gateway_door(config)))
     if local is not None:
         app = node_app(chat(process, answer_here(local)), local.host, local.loads, config.limits)
-        found.append(Listener(app, config.node.listen, "node", node_door(config)))
+        found.append(("node", app, config.node.listen, node_door(config)))
     app = metrics_app(process.metrics, node, config.limits)
-    return [*found, Listener(app, config.metrics.listen, "metrics", metrics_door(config))]
+    found.append(("metrics", app, config.metrics.listen, metrics_door(config)))
+    count = process.metrics.refused
+    return [
+        Listener(app, listen, name, door, on_refusal=partial(count, name))
+        for name, app, listen, door in found
+    ]
 
 
 async def greet_when_up(process: Process, local: LocalNode | None, url: str) -> None:

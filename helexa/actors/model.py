@@ -298,7 +298,9 @@ class Model:
     # -- the actor -------------------------------------------------------------------------------
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Load, serve until `close` has emptied the model or it crashes, free the device."""
+        """Load, serve until told to `leave` or until the device loses the model, free the device."""
+        if self._leaving.is_set():  # it crashed on its way out: nothing is left to free
+            return
         self._crash = ""
         uid, inbox = self.device.load(self._load_order)
         loaded = False

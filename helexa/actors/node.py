@@ -23,7 +23,6 @@ from helexa.config.schema import Config
 from helexa.conversation import Conversation, Events
 from helexa.engine.orders import Dtype
 from helexa.errors import (
-    ContextLengthExceeded,
     GaveUp,
     HelexaError,
     InsufficientVram,
@@ -34,7 +33,7 @@ from helexa.errors import (
     ServiceUnavailable,
 )
 from helexa.fleet.catalogue import CatalogueModel
-from helexa.fleet.known import Known
+from helexa.fleet.known import Known, too_long
 from helexa.fleet.limits import clamp_output
 from helexa.messages import (
     Emptied,
@@ -132,33 +131,20 @@ class Node:
         """The operator's bound on every prompt; 0 for none."""
         return self._config.limits.max_prompt_tokens
 
-    async def known(self, entry: CatalogueModel) -> Known | None:
-        """What the model's files say, if this host has them."""
-        try:
-            return await self._library.known(entry)
-        except HelexaError:
-            return None
+    async def known(self, entry: CatalogueModel) -> Known:
+        """What the model's files say; a HelexaError if this host cannot tell."""
+        return await self._library.known(entry)
 
     def could_fit(self, entry: CatalogueModel, known: Known) -> bool:
         """Whether the model would fit a device of this host that is otherwise empty."""
         return self._devices.could_fit(entry, known)
 
-    async def prepare(
-        self, entry: CatalogueModel, conversation: Conversation
-    ) -> tuple[Known, Prompt]:
+    async def prepare(self, known: Known, conversation: Conversation) -> Prompt:
         """The prompt's tokens, whether or not the model is loaded; refused when it is too long."""
-        known = await self._library.known(entry)
         prompt = await self._library.prompt(known, conversation)
         if len(prompt.ids) > known.limit.input:
-            raise ContextLengthExceeded(
-                f"This model's maximum context length is {known.limit.context} tokens. However, "
-                f"your messages have {len(prompt.ids)} tokens, and {known.limit.output} are kept for "
-                f"the answer. Shorten the messages to {known.limit.input} tokens.",
-                param="messages",
-                prompt_len=len(prompt.ids),
-                max=known.limit.input,
-            )
-        return known, prompt
+            raise too_long(known.limit, len(prompt.ids))
+        return prompt
 
     async def generate(
         self,
@@ -181,7 +167,8 @@ class Node:
         """Answer on a model that is loaded already: what the node's own listener offers."""
         found = await self._mailbox.ask(FindModel(model))
         trace.model = model
-        known, prompt = await self.prepare(found.hosted.known.entry, conversation)
+        known = found.hosted.known
+        prompt = await self.prepare(known, conversation)
         try:
             async with aclosing(self.generate(known, conversation, prompt, trace)) as batches:
                 async for batch in batches:
@@ -339,7 +326,7 @@ class Node:
         entry, uuids = place.entry, self._devices.uuids(place.allowed_devices)
         self._desired.loading(entry.id, entry.source, uuids, asked=place.by == "operator")
         await self._desired.saved()  # a load that ends the process must be found marked
-        if place.by != "request":
+        if place.by != "request" or entry.download == "on_demand":
             await self._library.fetch(entry, self._show_fetch(entry.id))
         known = await self._library.known(entry)
         await self._devices.refresh()

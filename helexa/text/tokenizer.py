@@ -105,7 +105,9 @@ def longest_token(decoder: Decoder, tokens: Iterable[str]) -> int:
 def read_token_id(path: Path, token: str) -> int | None:
     """The id of `token` in a tokenizer.json, without making a tokenizer of it.  StoreError."""
     try:
-        return next((id for text, id in vocabulary(orjson.loads(read_file(path))) if text == token), None)
+        return next(
+            (id for text, id in vocabulary(orjson.loads(read_file(path))) if text == token), None
+        )
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise StoreError(f"The tokenizer.json is malformed: {escape(str(error))[:200]}") from None
 

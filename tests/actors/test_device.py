@@ -8,11 +8,19 @@ import pytest
 import trio
 from fakes import FakeWorker, VirtualDriver, cpu, readings
 
-from helexa.actors.device import Device, DeviceThread, is_last
+from helexa.actors.device import (
+    FIRST_LOAD_SECONDS,
+    RECOVERING_SECONDS,
+    Device,
+    DeviceThread,
+    is_last,
+)
 from helexa.actors.supervisor import RestartPolicy, keep_running
 from helexa.devices.monitor import Readings
 from helexa.engine.orders import Abort, Add, Crashed, Failed, Load, Loaded, Notice, Piece, Unload
 from helexa.errors import DevicePoisoned, ServiceUnavailable
+
+LOAD_SECONDS = 1.0  # what FakeWorker says of each load
 
 
 class ThreadNotingWorker(FakeWorker):
@@ -81,6 +89,18 @@ async def test_every_step_runs_on_one_thread_that_is_not_ours(nursery: trio.Nurs
     nursery.cancel_scope.cancel()
 
 
+def no_worker() -> FakeWorker:
+    raise AssertionError("made without an order")
+
+
+async def test_a_device_without_orders_makes_no_worker() -> None:
+    device = make_device(DeviceThread("fake", no_worker))
+    with trio.fail_after(5):
+        async with trio.open_nursery() as nursery:
+            await nursery.start(device.run)
+            nursery.cancel_scope.cancel()
+
+
 async def test_cancelling_the_actor_ends_a_thread_that_waits_for_orders() -> None:
     device = make_device(DeviceThread("fake", FakeWorker))
     with trio.fail_after(5):
@@ -115,8 +135,9 @@ async def test_a_dead_thread_fails_its_sequences_and_its_models_and_comes_back(
     while not isinstance(await inbox.receive(), Loaded):
         pass
     worker.crash = RuntimeError("bug")
-    with pytest.raises(ServiceUnavailable):
+    with pytest.raises(ServiceUnavailable) as failed:
         await tokens(device, uid, 50)
+    assert failed.value.retry_after == RECOVERING_SECONDS
     assert isinstance(await inbox.receive(), Crashed)
     worker.live.clear()
     model = await loaded(device)
@@ -128,17 +149,32 @@ async def test_a_poisoned_device_says_so_once_and_takes_nothing_more(
     autojump_clock: object,
 ) -> None:
     worker, told = FakeWorker(), []
-    device = Device(cpu(), VirtualDriver(worker), read, told.append)
+    device = Device(cpu(), VirtualDriver(worker), read, told.append, drain_seconds=20)
     async with trio.open_nursery() as nursery:
         await nursery.start(device.run)
         model = await loaded(device)
         worker.crash = DevicePoisoned("illegal address")
-        with pytest.raises(ServiceUnavailable):
+        with pytest.raises(ServiceUnavailable) as failed:
             await tokens(device, model, 5)
     assert told == ["fake"]
     assert device.status().poisoned
-    with pytest.raises(ServiceUnavailable):
+    with pytest.raises(ServiceUnavailable) as refused:
         device.load(load)
+    drain_and_load = 20 + LOAD_SECONDS
+    assert failed.value.retry_after == refused.value.retry_after == drain_and_load
+
+
+async def test_a_device_poisoned_by_its_first_load_guesses_when_to_come_back(
+    autojump_clock: object,
+) -> None:
+    worker = FakeWorker(crash=DevicePoisoned("illegal address"))
+    device = Device(cpu(), VirtualDriver(worker), read, lambda name: None, drain_seconds=20)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(device.run)
+        device.load(load)
+    with pytest.raises(ServiceUnavailable) as refused:
+        device.load(load)
+    assert refused.value.retry_after == 20 + FIRST_LOAD_SECONDS
 
 
 async def test_orders_of_a_dead_thread_are_not_left_for_the_next(

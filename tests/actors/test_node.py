@@ -41,7 +41,8 @@ async def load(host: FakeHost, model: str = "tiny") -> None:
 
 
 async def answer(host: FakeHost, conversation: Conversation, **options: object) -> list[Event]:
-    known, prompt = await host.node.prepare(entry(conversation.model), conversation)
+    known = await host.node.known(entry(conversation.model))
+    prompt = await host.node.prepare(known, conversation)
     its_trace = options.pop("trace", None) or trace()
     events = []
     async with aclosing(host.node.generate(known, conversation, prompt, its_trace)) as stream:  # type: ignore[arg-type]
@@ -117,7 +118,7 @@ async def test_a_prompt_over_the_limit_is_refused_before_any_load(
     autojump_clock: object, host: FakeHost
 ) -> None:
     with pytest.raises(ContextLengthExceeded) as refused:
-        await host.node.prepare(entry(), ask("x" * 801))
+        await host.node.prepare(await host.node.known(entry()), ask("x" * 801))
     assert refused.value.details == {"prompt_len": 801, "max": 800}
     assert "maximum context length is 1000 tokens" in refused.value.message
 
@@ -145,7 +146,8 @@ async def test_closing_the_stream_early_frees_them_too(
     autojump_clock: object, host: FakeHost
 ) -> None:
     await load(host)
-    known, prompt = await host.node.prepare(entry(), ask(max_tokens=200))
+    known = await host.node.known(entry())
+    prompt = await host.node.prepare(known, ask(max_tokens=200))
     async with aclosing(host.node.generate(known, ask(max_tokens=200), prompt, trace())) as stream:
         async for batch in stream:
             if any(isinstance(event, TextDelta) for event in batch):

@@ -5,6 +5,7 @@ import trio
 
 from helexa.actors.supervisor import Intensity, RestartPolicy, keep_running
 from helexa.errors import DevicePoisoned, GaveUp, StoreError
+from helexa.service import Exit, ending
 
 
 def test_intensity_backs_off_then_gives_up() -> None:
@@ -65,3 +66,23 @@ async def test_what_no_restart_can_help_passes_through_at_once(
         await keep_running("flaky", flaky.run, RestartPolicy())
     assert flaky.lives == 1
     assert trio.current_time() == began
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+async def test_what_passes_through_keeps_its_cause_and_makes_no_circle(
+    grouped: bool, autojump_clock: object
+) -> None:
+    poisoned = DevicePoisoned("illegal address")
+    poisoned.__cause__ = RuntimeError("CUDA error")
+    raised = ExceptionGroup("in a nursery", [poisoned]) if grouped else poisoned
+    with pytest.raises(DevicePoisoned) as caught:
+        await keep_running("flaky", Flaky(99, raised).run, RestartPolicy())
+    assert caught.value is poisoned
+    assert isinstance(poisoned.__cause__, RuntimeError)
+    assert ending(ExceptionGroup("in the root", [poisoned]))[0] is Exit.DEVICE_POISONED
+
+
+async def test_who_gives_up_says_what_went_wrong_last(autojump_clock: object) -> None:
+    flaky = Flaky(99, ExceptionGroup("in a nursery", [RuntimeError("boom")]))
+    with pytest.raises(GaveUp, match=r"flaky crashed too often: RuntimeError\('boom'\)"):
+        await keep_running("flaky", flaky.run, RestartPolicy(max_restarts=1))

@@ -113,6 +113,59 @@ vram = 5
 
 
 @pytest.mark.parametrize(
+    ("option", "expected"),
+    [
+        ("sampling.repetition_penalty = 0", "a number above 0 and up to 10"),
+        ("sampling.repetition_penalty = -1", "a number above 0"),
+        ("sampling.repetition_penalty = nan", "a finite number"),
+        ("sampling.top_p = 0", "a number above 0 and up to 1"),
+        ("sampling.top_p = 1.1", "a number above 0 and up to 1"),
+        ("sampling.temperature = 2.1", "a number from 0 to 2"),
+        ("sampling.min_p = -0.1", "a number from 0 to 1"),
+        ("sampling.top_k = -1", "0 or a number above it"),
+        ("sampling.presence_penalty = 3", "a number from -2 to 2"),
+        ("sampling.frequency_penalty = -3", "a number from -2 to 2"),
+        ("min_devices = 2", "1, as a model runs on one device"),
+        ('quant = "4 bits"', 'the name of a quantisation such as "Q4_K_M"'),
+        ('download = "always"', 'one of "never", "on_demand"'),
+        ('pinned_on = ["beast"]', "is unknown"),
+        ("ttl_seconds = 60", "is unknown"),
+        ("priority = 1", "is unknown"),
+    ],
+)
+def test_an_option_that_cannot_be_is_told(
+    read_models: ReadCatalogue, option: str, expected: str
+) -> None:
+    (told,) = mistakes_in(read_models, f'[[models]]\nid = "a"\n{option}')
+    assert f"models[0].{option.partition(' ')[0]}: " in told
+    assert expected in told
+
+
+def test_an_entry_of_another_fleet_is_read(read_models: ReadCatalogue) -> None:
+    (model,) = read_models(
+        """
+        [[models]]
+        id = "Qwen/Qwen3-8B"
+        harness = "candle"
+        quant = "Q4_K_M"
+        vram_mb = 9000
+        min_devices = 1
+        min_device_vram_mb = 10000
+        download = "on_demand"
+        """
+    ).models
+    assert (model.quant, model.download) == ("Q4_K_M", "on_demand")
+
+
+def test_an_entry_is_found_by_the_files_that_it_is_served_from() -> None:
+    named, bare = CatalogueModel(id="a", source="hf:org/name"), CatalogueModel(id="org/name")
+    catalogue = Catalogue((named, CatalogueModel(id="b"), bare))
+    assert (named.wanted, bare.wanted) == ("hf:org/name", "org/name")
+    assert list(catalogue.served_from("hf:org/name")) == [named, bare]
+    assert list(catalogue.served_from("no source at all")) == []
+
+
+@pytest.mark.parametrize(
     "text",
     ["models = 5", 'models = ["a"]', "[[models]]\nid = 5\naliases = 7", "model = []", "[models]\n"],
 )

@@ -12,6 +12,7 @@ from trio.testing import MockClock
 
 from helexa.config.schema import Limits
 from helexa.http.doors import Door
+from helexa.http.refusals import CountRefusal, not_counted
 from helexa.http.server import Listener, serve
 
 
@@ -33,10 +34,11 @@ async def start(nursery: trio.Nursery) -> AsyncIterator[Start]:
         door: Door | None = None,
         drain_seconds: float = 10.0,
         bind: str = "127.0.0.1:0",
+        on_refusal: CountRefusal = not_counted,
     ) -> Served:
         limits = limits or Limits()
         served = Served(app or make_app(limits))
-        listener = Listener(served.app, bind, "test", door or Door())
+        listener = Listener(served.app, bind, "test", door or Door(), on_refusal)
         serving = partial(serve, listener, limits, drain=served.drain, drain_seconds=drain_seconds)
         served.url = await nursery.start(served.run, serving)
         all_served.append(served)

@@ -11,6 +11,7 @@ from helexa.config.schema import Limits
 from helexa.http.bind import bind
 from helexa.http.crowd import Crowd
 from helexa.http.http1 import Http1
+from helexa.http.refusals import Refusals
 
 WEBSOCKET = (
     b"GET /hello HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -271,7 +272,7 @@ async def test_who_comes_in_the_moment_of_draining_is_not_served() -> None:
     def connect(stream: trio.SocketStream) -> Any:
         return None
 
-    crowd = Crowd(connect, Limits())
+    crowd = Crowd(connect, Limits(), Refusals("test"))
     crowd.drain()
     async with listener, await trio.open_tcp_stream(*listener.socket.getsockname()):
         accepted = await listener.accept()

@@ -1,4 +1,5 @@
 import os
+import resource
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,7 +9,15 @@ import trio
 import trio.testing
 
 from helexa.errors import CannotBind, ConfigError, DevicePoisoned, GaveUp, StateInUse
-from helexa.service import Exit, Notifier, exit_code, keep_alive, watchdog_seconds
+from helexa.service import (
+    Exit,
+    Notifier,
+    ending,
+    file_limit_warning,
+    keep_alive,
+    raise_file_limit,
+    watchdog_seconds,
+)
 
 
 def caused(error: Exception, cause: Exception) -> Exception:
@@ -40,7 +49,52 @@ def group(*errors: BaseException) -> BaseException:
     ],
 )
 def test_every_end_has_its_exit_code(error: BaseException, code: int) -> None:
-    assert exit_code(error) == code
+    assert ending(error)[0] == code
+
+
+def test_the_error_that_decides_the_code_is_the_reason() -> None:
+    poisoned = DevicePoisoned("illegal address")
+    assert ending(group(RuntimeError("x"), caused(GaveUp("y"), poisoned)))[1] is poisoned
+    crash = group(RuntimeError("x"), KeyError("y"))
+    assert ending(crash)[1] is crash
+
+
+def test_causes_in_a_circle_are_looked_through_once() -> None:
+    first, second = RuntimeError("first"), GaveUp("second")
+    caused(first, caused(second, ExceptionGroup("", [first, second])))
+    assert ending(first) == (Exit.GAVE_UP, second)
+    assert ending(caused(first, first))[0] is Exit.CRASHED
+
+
+@pytest.fixture
+def file_limit() -> Iterator[int]:
+    """The hard limit; the soft one is lower for the length of the test."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard - 1, hard))
+    yield hard
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_as_many_files_are_opened_as_are_allowed(file_limit: int) -> None:
+    assert raise_file_limit() == file_limit
+    assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == file_limit
+    assert raise_file_limit() == file_limit
+
+
+@pytest.mark.parametrize(
+    ("max_connections", "max_files", "is_fine"),
+    [
+        (1024, 3 * 1024 + 64, True),
+        (1024, 3 * 1024 + 63, False),
+        (10**9, resource.RLIM_INFINITY, True),
+    ],
+)
+def test_connections_that_there_are_no_files_for_are_told(
+    max_connections: int, max_files: int, is_fine: bool
+) -> None:
+    warning = file_limit_warning(max_connections, max_files)
+    assert (warning is None) == is_fine
+    assert warning is None or f"may open {max_files}" in warning
 
 
 def test_the_codes_are_those_that_units_rely_on() -> None:

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from helexa.config.checks import is_model_id
 from helexa.errors import StoreError
 from helexa.fleet.catalogue import DEMO_MODEL
 from helexa.store.source import (
@@ -14,6 +15,7 @@ from helexa.store.source import (
     HubSource,
     WheelSource,
     directory_name,
+    name_of,
     parse_source,
 )
 
@@ -82,6 +84,9 @@ def test_any_text_is_a_source_that_stays_inside_the_store_or_is_refused(
     assert "/" not in name
     assert not name.startswith(".")
     assert len(name) < 120
+    assert is_model_id(name)
+    assert name_of(name) == name
+    assert name_of(str(source)) == name
 
 
 def test_names_are_readable_and_differ_where_sources_do() -> None:
@@ -90,6 +95,24 @@ def test_names_are_readable_and_differ_where_sources_do() -> None:
     ]
     assert names[0].startswith("a--b-")
     assert len(set(names)) == 4
+
+
+@pytest.mark.parametrize(
+    ("text", "start"),
+    [
+        ("path:/srv/_a", "a-"),
+        ("path:/srv/a..b", "a-b-"),
+        ("path:/日本", "model-"),
+        ("org/name", "org--name-"),
+    ],
+)
+def test_every_source_has_a_name_that_can_be_an_id(text: str, start: str) -> None:
+    assert (name_of(text) or "").startswith(start)
+
+
+@pytest.mark.parametrize("text", ["", "a/b/c", "../a", "path:x", "a b"])
+def test_what_is_neither_source_nor_name_has_none(text: str) -> None:
+    assert name_of(text) is None
 
 
 def test_the_demo_model_has_a_source() -> None:

@@ -1,6 +1,7 @@
 """Wheels: pip fetches them, one file is taken out, and nothing of them runs."""
 
 import os
+import select
 import stat
 import subprocess
 import sys
@@ -164,6 +165,35 @@ def test_a_stop_ends_pip_too(tmp_path: Path) -> None:
         run_pip([sys.executable, "-c", waiting], tmp_path, stop)
     with pytest.raises(ProcessLookupError):
         os.kill(int(started.read_text()), 0)
+
+
+DYING = """
+import os, sys, threading
+from pathlib import Path
+from helexa.store.wheel import run_pip
+
+gate = sys.argv[1]
+waiting = f"import os, signal; open({gate!r}, 'w').write(str(os.getpid())); signal.pause()"
+command = [sys.executable, "-c", waiting]
+threading.Thread(
+    target=run_pip, args=(command, Path("."), lambda *_: None), daemon=True
+).start()
+sys.stdin.read()
+os._exit(0)
+"""
+
+
+def test_pip_ends_with_a_process_that_does_not_wait_for_it(tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    with subprocess.Popen(
+        [sys.executable, "-c", DYING, str(gate)], stdin=subprocess.PIPE, cwd=tmp_path
+    ) as daemon:
+        pip = os.pidfd_open(int(gate.read_text()))
+        daemon.communicate()
+    readable, _, _ = select.select([pip], [], [], 60)
+    os.close(pip)
+    assert readable == [pip]
 
 
 @pytest.mark.parametrize(

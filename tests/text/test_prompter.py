@@ -7,6 +7,7 @@ from tokenizers import Tokenizer as Library
 from helexa.conversation import Conversation, Image, Json, Message, Part, Text, Tool, ToolResult
 from helexa.errors import StoreError, VisionUnsupported
 from helexa.store import StoredModel
+from helexa.text.files import ChatFormat
 from helexa.text.prompt import Prompter
 from helexa.text.tokenizer import Tokenizer
 
@@ -71,25 +72,58 @@ def test_a_template_for_tools_is_used_for_tools(model: Path, place: str) -> None
     tools = (Tool("weather", None, {}),)
     with_tools = Conversation("m", HELLO.messages, tools=tools)
     assert (prompter.prompt(HELLO).text, prompter.prompt(with_tools).text) == ("d", "weather")
-    assert prompter.reads_tools
+    assert prompter.format.reads_tools
 
 
 def test_a_model_without_a_template_gets_the_plain_form(model: Path) -> None:
     prompter = Prompter.load(model)
     assert prompter.prompt(HELLO).text == "user: Paris\n\nassistant:"
-    assert not prompter.reads_tools
-    assert not prompter.reads_thinking
+    assert not prompter.format.reads_tools
+    assert not prompter.format.reads_thinking
 
 
 def test_what_ends_an_answer_is_gathered_from_all_files(model: Path, byte_level: Tokenizer) -> None:
     put(model, "generation_config.json", {"eos_token_id": [7, 8]})
     put(model, "config.json", {"eos_token_id": 9})
     put(model, "tokenizer_config.json", {"eos_token": "<|end|>"})
-    assert Prompter.load(model).stop_ids == {7, 8, 9, byte_level.token_id("<|end|>")}
+    assert ChatFormat.load(model).stop_ids == {7, 8, 9, byte_level.token_id("<|end|>")}
 
 
 def test_a_model_that_names_no_end_has_none(model: Path) -> None:
-    assert Prompter.load(model).stop_ids == frozenset()
+    assert ChatFormat.load(model).stop_ids == frozenset()
+
+
+@pytest.mark.parametrize(
+    "added", [{"5": {"content": "<|end|>"}}, {"x": 1, "3": "<|end|>"}, 7, None]
+)
+def test_the_id_of_the_end_is_taken_from_where_it_stands_first(
+    model: Path, byte_level: Tokenizer, added: Json
+) -> None:
+    put(model, "tokenizer_config.json", {"eos_token": "<|end|>", "added_tokens_decoder": added})
+    stated = 5 if isinstance(added, dict) and "5" in added else byte_level.token_id("<|end|>")
+    assert ChatFormat.load(model).stop_ids == {stated}
+
+
+@pytest.mark.parametrize(
+    ("vocabulary", "ids"),
+    [({"a": 3, "e": 9}, {9}), ([["a", 0.5], ["e", -1.0]], {1}), ({}, set()), (None, set())],
+)
+def test_the_end_may_be_a_token_like_any_other(
+    tmp_path: Path, vocabulary: Json, ids: set[int]
+) -> None:
+    put(tmp_path, "tokenizer.json", {"model": {"vocab": vocabulary}})
+    put(tmp_path, "tokenizer_config.json", {"eos_token": "e"})
+    assert ChatFormat.load(tmp_path).stop_ids == ids
+
+
+@pytest.mark.parametrize("content", ["nonsense", "[]", "{}", '{"model": {"vocab": [1]}}'])
+def test_a_tokenizer_in_which_the_end_cannot_be_found_is_one_clear_error(
+    tmp_path: Path, content: str
+) -> None:
+    put(tmp_path, "tokenizer.json", content)
+    put(tmp_path, "tokenizer_config.json", {"eos_token": "e"})
+    with pytest.raises(StoreError, match="malformed"):
+        ChatFormat.load(tmp_path)
 
 
 PICTURE = Image("data:image/png;base64,AA")
@@ -123,7 +157,7 @@ def test_a_malformed_file_is_one_clear_error(model: Path, name: str, content: st
 def test_values_of_the_wrong_kind_are_passed_over(model: Path) -> None:
     put(model, "tokenizer_config.json", {"chat_template": 3, "eos_token": [1], "bos_token": {}})
     put(model, "config.json", {"eos_token_id": "two"})
-    prompter = Prompter.load(model)
+    form = ChatFormat.load(model)
     assert (form.template, form.special_tokens, form.stop_ids) == (
         None,
         {},
@@ -136,4 +170,4 @@ def test_the_demo_model_is_asked_as_it_was_trained(demo_model: StoredModel) -> N
     prompter = Prompter.load(demo_model.path)
     prompt = prompter.prompt(HELLO)
     assert prompt.text.endswith("<|im_start|>user\nParis<|im_end|>\n<|im_start|>assistant\n")
-    assert prompter.stop_ids == {2}
+    assert prompter.format.stop_ids == {2}

@@ -1,0 +1,31 @@
+"""GET /version tells of the code that runs, not of what lies in the checkout since."""
+
+from typing import Any
+
+import pytest
+from http_peer import Start
+
+from helexa.build import build_info
+from helexa.config.schema import Limits
+from helexa.http import node
+
+
+async def no_route() -> None:
+    raise AssertionError("not asked for here")
+
+
+async def test_the_version_is_that_of_the_start(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    builds = iter([{"git_sha": "at the start"}, {"git_sha": "later"}])
+    monkeypatch.setattr(node, "build_info", lambda: next(builds))
+    nothing: Any = no_route
+    peer = await (await start(node.node_app(nothing, nothing, nothing, Limits()))).connect()
+    for _ in range(2):
+        assert (await peer.ask("GET /version")).json == {"git_sha": "at the start"}
+
+
+def test_a_checkout_tells_its_commit_and_anything_else_none() -> None:
+    build = build_info()
+    assert (build["git_sha"] is None) == (build["build_timestamp"] is None)
+    assert build["git_sha"] is None or len(build["git_sha"]) >= 12

@@ -1,0 +1,274 @@
+"""What a host knows of its models, and what it costs to know it."""
+
+import gc
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+from attrs import evolve
+
+from helexa.conversation import ChoiceFinished, Conversation, Sampling
+from helexa.engine.orders import Piece
+from helexa.errors import ContextLengthExceeded, ServiceUnavailable, StoreError
+from helexa.fleet.catalogue import CatalogueModel, Cost
+from helexa.fleet.known import NotFetched
+from helexa.library import Library
+from helexa.prompters import MOST_UNUSED
+from helexa.store import Store
+from helexa.text.prompt import Prompter
+from helexa.text.tokenizer import Tokenizer
+
+ENTRY = CatalogueModel(id="toy", source="path:/srv/toy")
+Put = Callable[..., Path]
+Say = Callable[[str], Conversation]
+
+
+@pytest.fixture
+def loads(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The tokenizers that were made."""
+    made: list[Path] = []
+    load = Tokenizer.load
+
+    def noted(path: Path) -> Tokenizer:
+        made.append(path)
+        return load(path)
+
+    monkeypatch.setattr(Tokenizer, "load", noted)
+    return made
+
+
+async def test_a_list_of_models_makes_no_tokenizer(
+    library: Library, put: Put, loads: list[Path]
+) -> None:
+    path = put()
+    known = await library.known(ENTRY)
+    assert (known.path, known.size.num_parameters, known.limit.context) == (path, 6, 4096)
+    assert known.stop_ids == {7, 260}
+    assert known.defaults.temperature == 0.5
+    assert not known.tool_call
+    assert known.added_at > 0
+    assert loads == []
+
+
+async def test_many_first_askers_wait_for_one_tokenizer(
+    library: Library, put: Put, say: Say, loads: list[Path]
+) -> None:
+    put()
+    prompts = []
+
+    async def ask(entry: CatalogueModel) -> None:
+        prompts.append(await library.prompt(await library.known(entry), say("hello")))
+
+    async with trio.open_nursery() as nursery:
+        for cost in range(5):
+            nursery.start_soon(ask, evolve(ENTRY, cost=Cost(cost)))
+    assert {prompt.text for prompt in prompts} == {"hello"}
+    assert len(loads) == 1
+
+
+async def test_a_loaded_model_reads_with_the_tokenizer_that_a_request_made(
+    library: Library, put: Put, say: Say, loads: list[Path]
+) -> None:
+    put()
+    loaded = await library.known(ENTRY)
+    prompt = await library.prompt(await library.known(ENTRY), say("hi"))
+    reader = loaded.reader(0, Sampling(), prompt)
+    (delta, end) = reader.push(Piece(1, prompt.ids[0], "length"))
+    assert (delta.text, end) == ("h", ChoiceFinished(0, "length"))  # type: ignore[union-attr]
+    assert len(loads) == 1
+
+
+async def test_only_the_tokenizers_used_last_are_kept_and_those_of_loaded_models(
+    library: Library, put: Put, say: Say, loads: list[Path]
+) -> None:
+    entries = [CatalogueModel(id=f"m{i}", source=f"path:/srv/m{i}") for i in range(MOST_UNUSED + 2)]
+    for entry in entries:
+        put(entry.source)
+    loaded = await library.known(entries[0])
+    for entry in entries:
+        await library.prompt(await library.known(entry), say("hi"))
+    gc.collect()
+    del loads[:]
+    await library.prompt(await library.known(entries[0]), say("hi"))
+    assert loads == []  # as somebody holds it
+    await library.prompt(await library.known(entries[-1]), say("hi"))
+    assert loads == []  # as it was used lately
+    await library.prompt(await library.known(entries[1]), say("hi"))
+    assert len(loads) == 1
+    assert loaded.path != loads[0].parent
+
+
+async def test_files_that_were_added_anew_are_read_anew(
+    library: Library, put: Put, say: Say
+) -> None:
+    shutil.rmtree(put(template="old"))
+    put(template="old")
+    assert (await library.prompt(await library.known(ENTRY), say("hi"))).text == "old"
+    shutil.rmtree((await library.known(ENTRY)).path)
+    put(template="new")
+    assert (await library.prompt(await library.known(ENTRY), say("hi"))).text == "new"
+
+
+async def test_files_that_changed_by_themselves_are_refused(library: Library, put: Put) -> None:
+    (put() / "chat_template.jinja").write_text("another")
+    with pytest.raises(StoreError, match="has changed"):
+        await library.known(ENTRY)
+
+
+async def test_a_store_that_cannot_be_read_is_told_in_words(library: Library, put: Put) -> None:
+    path = put()
+    (path / "helexa.json").unlink()
+    (path / "helexa.json").mkdir()
+    with pytest.raises(StoreError, match="could not handle toy-"):
+        await library.known(ENTRY)
+
+
+@pytest.mark.parametrize(
+    ("entry", "kind", "told"),
+    [
+        (ENTRY, ServiceUnavailable, "`helexa-ctl load toy` there fetches"),
+        (evolve(ENTRY, download="on_demand"), NotFetched, "not on this host"),
+        (CatalogueModel(id="org/name"), ServiceUnavailable, "`helexa-ctl load org/name`"),
+        (CatalogueModel(id="bare"), ServiceUnavailable, "give the entry a source"),
+    ],
+)
+async def test_missing_files_are_told_with_the_way_to_get_them(
+    library: Library, entry: CatalogueModel, kind: type, told: str
+) -> None:
+    with pytest.raises(ServiceUnavailable, match=told) as refused:
+        await library.known(entry)
+    assert type(refused.value) is kind
+    if entry.id != "bare":
+        assert refused.value.retry_after == 30
+
+
+async def test_an_entry_without_a_source_is_what_the_store_has_under_its_id(
+    library: Library, put: Put, store: Store
+) -> None:
+    path = put()
+    entry = CatalogueModel(id=path.name)
+    assert (await library.known(entry)).path == path
+    await library.fetch(entry)
+    await library.touch(entry)
+    assert store.list()[0].last_used is not None
+    with pytest.raises(ServiceUnavailable, match="give the entry a source"):
+        await library.fetch(CatalogueModel(id="bare"))
+    hub = put("hf:org/name")
+    assert (await library.known(CatalogueModel(id="org/name"))).path == hub
+    await library.fetch(CatalogueModel(id="org/name"))
+
+
+async def test_a_fetch_tells_its_progress(
+    library: Library, store: Store, put: Put, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put()
+    told: list[tuple[str, int, int]] = []
+
+    def add(source: str, progress: Callable[[str, int, int], None]) -> Any:
+        progress("download", 1, 20)
+        progress("download", 2, 20)
+        return store.find(source)
+
+    monkeypatch.setattr(store, "add", add)
+    await library.fetch(ENTRY, lambda *step: told.append(step))
+    assert told == [("download", 1, 20), ("download", 2, 20)]
+    await library.fetch(ENTRY)
+
+
+@pytest.mark.parametrize("error", [PermissionError(13, "denied"), StoreError("odd"), KeyError("x")])
+async def test_a_use_that_cannot_be_noted_hurts_nobody(
+    library: Library, store: Store, put: Put, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    put()
+
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(store, "touch", fail)
+    await library.touch(ENTRY)
+    monkeypatch.setattr(store, "recorded", fail)
+    await library.touch(ENTRY)
+
+
+async def test_a_quantisation_that_is_not_applied_is_told_at_the_load(
+    library: Library, put: Put, caplog: pytest.LogCaptureFixture
+) -> None:
+    put()
+    with caplog.at_level("INFO"):
+        await library.touch(ENTRY)
+        assert "quantisation" not in caplog.text
+        await library.touch(evolve(ENTRY, quant="Q4_K_M"))
+    assert caplog.text.count("quantisation not applied") == 1
+
+
+# -- prompts that are too long -------------------------------------------------------------------------
+
+
+async def test_a_prompt_that_cannot_fit_is_refused_before_it_is_rendered(
+    library: Library, put: Put, say: Say, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put()
+    known = await library.known(ENTRY)
+    monkeypatch.setattr("helexa.text.prompt.render", None)
+    most = 16 * known.limit.input
+    with pytest.raises(ContextLengthExceeded) as refused:
+        await library.prompt(known, say("1" * (most + 1)))
+    assert refused.value.message == (
+        "This model's maximum context length is 4096 tokens. However, your messages have "
+        "at least 3073 tokens, and 1024 are kept for the answer. Shorten the messages to 3072 tokens."
+    )
+    assert refused.value.param == "messages"
+    assert refused.value.details == {"prompt_len": 3073, "max": 3072}
+
+
+async def test_a_long_prompt_waits_for_long_ones_alone(
+    library: Library, put: Put, say: Say, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While one is rendered another waits, and a short one does not."""
+    put()
+    known = await library.known(ENTRY)
+    entered, leave, at_once = trio.Event(), trio.Event(), [0, 0]
+    prompt = Prompter.prompt
+
+    def slow(self: Prompter, conversation: Conversation, most: int | None) -> Any:
+        if conversation.model == "long":
+            at_once[0] += 1
+            at_once[1] = max(at_once)
+            trio.from_thread.run_sync(entered.set)
+            trio.from_thread.run(leave.wait)
+            at_once[0] -= 1
+        return prompt(self, evolve(conversation, messages=say("hi").messages), most)
+
+    monkeypatch.setattr(Prompter, "prompt", slow)
+    long = evolve(say("x" * 600_000), model="long")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(library.prompt, known, long)
+        nursery.start_soon(library.prompt, known, long)
+        await entered.wait()
+        assert (await library.prompt(known, say("short"))).text == "hi"
+        leave.set()
+    assert at_once == [0, 1]
+
+
+async def test_the_store_is_read_while_every_prompt_thread_is_busy(
+    library: Library, put: Put, say: Say, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put()
+    known = await library.known(ENTRY)
+    leave, started = trio.Event(), trio.Semaphore(0)
+
+    def stuck(*_: object) -> None:
+        trio.from_thread.run_sync(started.release)
+        trio.from_thread.run(leave.wait)
+
+    monkeypatch.setattr(Prompter, "prompt", stuck)
+    async with trio.open_nursery() as nursery:
+        for _ in range(4):
+            nursery.start_soon(library.prompt, known, say("hi"))
+        for _ in range(4):
+            await started.acquire()
+        assert (await library.known(ENTRY)).path == known.path
+        leave.set()

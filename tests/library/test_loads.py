@@ -1,0 +1,101 @@
+"""From what somebody asks to be loaded to one entry for the files that it means."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from helexa.errors import Forbidden, InvalidRequest, ModelNotFound
+from helexa.fleet.catalogue import Catalogue, CatalogueModel
+from helexa.library import Library
+from helexa.loads import Loads, LoadSpec
+from helexa.shelf import Shelf
+from helexa.store import StoredModel
+
+SOURCE = "path:/srv/toy"
+Put = Callable[..., Path]
+
+
+@pytest.fixture
+def loads(library: Library) -> Callable[..., Loads]:
+    def loads(*models: CatalogueModel, allow: tuple[str, ...] = ()) -> Loads:
+        catalogue = Catalogue(models)
+        return Loads(Shelf(catalogue, lambda: catalogue), library, allow)
+
+    return loads
+
+
+async def test_files_of_an_entry_are_that_entry_by_whatever_name(
+    loads: Callable[..., Loads], put: Put
+) -> None:
+    entry = CatalogueModel(id="toy", source=SOURCE, aliases=("t",))
+    bare = CatalogueModel(id="org/name")
+    known = loads(CatalogueModel(id="other"), entry, bare)
+    for name in ("toy", "t", SOURCE, put(SOURCE).name):
+        assert await known.entry_for(LoadSpec(name)) == entry
+        assert known.id_of(name) == "toy"
+    assert await known.entry_for(LoadSpec("mine", source=SOURCE)) == entry
+    assert await known.entry_for(LoadSpec("hf:org/name")) == bare  # not in the store yet
+    assert known.id_of("elsewhere") == "elsewhere"
+
+
+async def test_stored_files_of_no_entry_have_one_id(loads: Callable[..., Loads], put: Put) -> None:
+    name, hub = put(SOURCE).name, put("hf:org/name").name
+    known = loads()
+    for asked in (name, SOURCE):
+        assert await known.entry_for(LoadSpec(asked)) == CatalogueModel(id=name, source=SOURCE)
+    for asked in (hub, "hf:org/name", "org/name"):
+        found = await known.entry_for(LoadSpec(asked))
+        assert found == CatalogueModel(id="org/name", source="hf:org/name")
+    taken = loads(CatalogueModel(id="org/name", source="path:/elsewhere"))
+    assert (await taken.entry_for(LoadSpec(hub))).id == hub
+
+
+async def test_a_long_wheel_source_is_no_internal_error(
+    loads: Callable[..., Loads], put: Put
+) -> None:
+    wheel = "pypi:llm-toy==0.1.2/llm_toy/Toy.gguf"
+    with pytest.raises(ModelNotFound):
+        await loads().entry_for(LoadSpec(wheel))
+    name = put(wheel).name
+    assert (await loads().entry_for(LoadSpec(wheel))).id == name
+
+
+@pytest.mark.parametrize("model_id", ["../etc", "a b", "é", "x" * 500, "pypi:x=1", "", "a//b"])
+async def test_an_id_that_could_hurt_is_refused(loads: Callable[..., Loads], model_id: str) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        await loads().entry_for(LoadSpec(model_id))
+    assert refused.value.param == "model_id"
+
+
+async def test_an_odd_id_is_refused_before_its_source_is_fetched(
+    loads: Callable[..., Loads], library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Library, "add", None)
+    with pytest.raises(InvalidRequest) as refused:
+        await loads(allow=("path:*",)).entry_for(LoadSpec(SOURCE + "==", source=SOURCE))
+    assert refused.value.param == "model_id"
+    with pytest.raises(Forbidden):
+        await loads().entry_for(LoadSpec("mine", source=SOURCE))
+
+
+async def test_an_allowed_source_is_fetched_under_the_id_that_was_asked_for(
+    loads: Callable[..., Loads], library: Library, put: Put, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(SOURCE)
+
+    async def add(self: Library, source: str) -> StoredModel | None:
+        return await self.find(source)
+
+    monkeypatch.setattr(Library, "add", add)
+    found = await loads(allow=("path:*",)).entry_for(LoadSpec("mine", source=SOURCE))
+    assert found == CatalogueModel(id="mine", source=SOURCE)
+
+
+@pytest.mark.parametrize(("quant", "told"), [("", 0), ("none", 0), ("None", 0), ("Q4_K_M", 1)])
+async def test_a_quantisation_is_told_as_not_applied(
+    loads: Callable[..., Loads], caplog: pytest.LogCaptureFixture, quant: str, told: int
+) -> None:
+    with caplog.at_level("INFO"):
+        await loads(CatalogueModel(id="toy")).entry_for(LoadSpec("toy", quant=quant))
+    assert caplog.text.count("quantisation not applied") == told
