@@ -6,7 +6,7 @@ The life of one request, and where to read it:
  2  http/chat                 the route: one request from its bytes to the last byte of its answer
  3  wire/openai_chat          the dialect becomes a neutral `conversation.Conversation`
  4  gateway                   alias, prompt, length; sees to it that the model is loaded
- 5  library, text/            chat template and tokenizer, in worker threads
+ 5  library, prompters, text/ chat template and tokenizer, in worker threads
  6  actors/node               which model is where on this host, and its supervision
  7  actors/admission          the line before one model: bounded, fair, explained
  8  actors/model              one loaded model: sequences out, events back

@@ -20,6 +20,7 @@ HelexaError                 an expected failure: told to the asker, the actor li
   PrincipalBusy             429 rate_limit_exceeded
   Busy                      503 rate_limit_exceeded    the queue is full, or the wait was too long
   ServiceUnavailable        503 service_unavailable
+    NotFetched              503 service_unavailable    (`fleet.known`) a request may bring the files in
     ActorDown               503 service_unavailable    crashed with this request in hand
   InsufficientVram          503 insufficient_vram
   StoreError                a model cannot be had: one sentence for a person

@@ -132,8 +132,12 @@ class Node:
         return self._config.limits.max_prompt_tokens
 
     async def known(self, entry: CatalogueModel) -> Known:
-        """What the model's files say; a HelexaError if this host cannot tell."""
-        return await self._library.known(entry)
+        """What the model is loaded with, else what its files say; a HelexaError if neither is known."""
+        try:
+            model = await self._mailbox.ask(FindModel(entry.id))
+        except NotLoaded:
+            return await self._library.known(entry)
+        return model.hosted.known
 
     def could_fit(self, entry: CatalogueModel, known: Known) -> bool:
         """Whether the model would fit a device of this host that is otherwise empty."""

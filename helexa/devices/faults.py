@@ -54,13 +54,13 @@ def classify(error: BaseException) -> Fault:
 
 
 def chain(error: BaseException) -> Iterator[BaseException]:
-    """The error and what it was raised from, each once: causes can run in a circle."""
+    """The error and what it came from or over, each once: causes can run in a circle."""
     seen: list[BaseException] = []
     cause: BaseException | None = error
     while cause is not None and not any(cause is known for known in seen):
         seen.append(cause)
         yield cause
-        cause = cause.__cause__
+        cause = cause.__cause__ or cause.__context__
 
 
 def judge(error: BaseException) -> Fault:

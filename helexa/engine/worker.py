@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from attrs import define, field
 
 from helexa import logs
-from helexa.devices.faults import Fault
+from helexa.devices.faults import Fault, chain
 from helexa.devices.monitor import Device
 from helexa.engine.batch import Batch
 from helexa.engine.loader import LoadedModel, load
@@ -188,8 +188,6 @@ def survived(error: Exception, device: Device) -> Fault:
     kind = device.diagnose(error)
     if kind == "sticky":
         raise error
-    cause: BaseException | None = error
-    while cause is not None:
+    for cause in chain(error):
         traceback.clear_frames(cause.__traceback__)
-        cause = cause.__cause__ or cause.__context__
     return kind

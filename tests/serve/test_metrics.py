@@ -14,6 +14,7 @@ NAMES = {
     "helexa_request_duration_seconds_count",
     "helexa_time_to_first_token_seconds_count",
     "helexa_inter_token_latency_seconds_count",
+    "helexa_longest_token_gap_seconds_count",
     "helexa_tokens_per_second_count",
     "helexa_prompt_tokens_total",
     "helexa_completion_tokens_total",
