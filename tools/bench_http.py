@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncGenerator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -46,12 +47,14 @@ class FakeDevice:
                 stream.send_nowait(CHUNK)
 
     async def chunks(self, number: int) -> AsyncGenerator[bytes, None]:
-        from helexa.http.stream import batches
-
         send, receive = trio.open_memory_channel[bytes](math.inf)
         self._streams.add(send)
         try:
-            async for batch in batches(receive):
+            async for first in receive:
+                batch = [first]
+                with suppress(trio.WouldBlock):
+                    while True:
+                        batch.append(receive.receive_nowait())
                 yield b"".join(batch[:number])
                 number -= len(batch)
                 if number <= 0:
