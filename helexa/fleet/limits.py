@@ -3,7 +3,6 @@
 from attrs import frozen
 
 OUTPUT_RESERVE_TOKENS = 8192
-ROUND_TO_TOKENS = 1024
 
 
 @frozen
