@@ -57,7 +57,14 @@ class Desired:
         model = self.find(id) or DesiredModel(id)
         deaths = 0 if asked else model.deaths
         return self._with(
-            evolve(model, source=source, devices=devices, is_loading=True, deaths=deaths, failed="")
+            evolve(
+                model,
+                source=source,
+                devices=devices if asked else devices or model.devices,
+                is_loading=True,
+                deaths=deaths,
+                failed="",
+            )
         )
 
     def loaded(self, id: str) -> "Desired":

@@ -20,6 +20,7 @@ from helexa.fleet.known import NotFetched
 from helexa.shelf import Shelf
 from helexa.trace import Trace
 
+UNDER_WAY = Progress("queued")  # between two steps: whoever waits may look at the clock
 MAX_TRIES = 3  # a model may be unloaded between its load and our place in its line
 
 
@@ -52,7 +53,9 @@ class Gateway:
                 async for progress in waiting:
                     yield [progress]
             known = await self.node.known(entry)
+        yield [UNDER_WAY]
         prompt = await self.node.prepare(known, conversation)
+        yield [UNDER_WAY]
         trace.note(f"model {entry.id}: {len(prompt.ids)} prompt tokens")
         for _ in range(MAX_TRIES):
             answer = self.node.generate(known, conversation, prompt, trace)

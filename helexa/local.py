@@ -1,6 +1,6 @@
 """The node role: this host's devices, its model store and the node actor over them."""
 
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 
@@ -152,14 +152,14 @@ def models_at_start(
     """What this life of the node brings up, or leaves alone; cards are known by their uuid."""
     indexes = {device.uuid: device.index for device in devices}
     value = desired.value
-    return [
-        AtStart(
-            entry_of(shelf, model),
-            tuple(indexes[uuid] for uuid in model.devices if uuid in indexes),
-            model.failed,
-        )
-        for model in (*value.given_up, *value.to_load)
-    ]
+    return [start_of(shelf, model, indexes) for model in (*value.given_up, *value.to_load)]
+
+
+def start_of(shelf: Shelf, model: DesiredModel, indexes: Mapping[str, int]) -> AtStart:
+    """A model that was sent to cards which are not here stays down until somebody decides."""
+    there = tuple(indexes[uuid] for uuid in model.devices if uuid in indexes)
+    missing = f"its device {', '.join(model.devices)} is not here" if model.devices else ""
+    return AtStart(entry_of(shelf, model), there, model.failed or ("" if there else missing))
 
 
 def entry_of(shelf: Shelf, model: DesiredModel) -> CatalogueModel:

@@ -56,18 +56,15 @@ class Emptied:
 class Gone:
     """The model's task ended: unloaded as asked, or by the error."""
 
-    model: str
     error: HelexaError | None
 
 
-NodeMessage = (
-    LoadModel
-    | UnloadModel
-    | FindModel
-    | GetStatus
-    | Emptied
-    | Gone
-    | Ready
-    | Recovering
-    | LoadMoved
-)
+@frozen(eq=False)
+class Told:
+    """What became of a place.  It may come late: from a life of the node that is over, even."""
+
+    place: Place
+    what: Ready | Recovering | LoadMoved | Gone
+
+
+NodeMessage = LoadModel | UnloadModel | FindModel | GetStatus | Emptied | Told

@@ -70,7 +70,7 @@ class DesiredModels:
     _state: StateDir
     found: Desired | None  # what the last process left on disk
     value: Desired
-    _tried: Desired = field(init=False)  # what was written last, or need not be
+    _tried: Desired | None = field(init=False)  # written last, or not needed; None during a write
     _changed: trio.Event = field(factory=trio.Event, init=False)
     _wrote: trio.Event = field(factory=trio.Event, init=False)
 
@@ -108,7 +108,7 @@ class DesiredModels:
             while True:
                 await self._changed.wait()
                 self._changed = trio.Event()
-                value = self.value
+                value, self._tried = self.value, None
                 with trio.CancelScope(shield=True):  # two writers would mix up their order
                     await trio.to_thread.run_sync(self._write, value)
                 self._tried = value

@@ -318,11 +318,14 @@ class Model:
                 await self._leaving.wait()
                 nursery.cancel_scope.cancel()
             if self._crash:
-                loaded = False
                 raise ModelCrashed(self._crash)
+        except Exception:
+            if loaded and not self._crash:
+                self._tell(Recovering(self.hosted.id))
+            raise
         finally:
             self._admission = None
-            if loaded:
+            if loaded and not self._crash:
                 await self._free(uid, inbox)
             else:
                 self.device.abandon(uid)
@@ -358,7 +361,7 @@ class Model:
         """
         notice = await inbox.receive()
         self._crash = notice.reason if isinstance(notice, Crashed) else str(notice)
-        self._tell(Recovering(self.hosted.id))
+        self._tell(Recovering(self.hosted.id))  # at once: a request may look for the model now
         serving.cancel()
 
     async def _free(self, uid: int, inbox: Inbox) -> None:

@@ -7,7 +7,7 @@ it; the node places, remembers failures, and answers whoever waits for a load or
 import math
 from collections.abc import Callable, Sequence
 from contextlib import aclosing, suppress
-from typing import Protocol
+from functools import partial
 
 import trio
 
@@ -18,6 +18,7 @@ from helexa.actors.devices import Devices
 from helexa.actors.mailbox import Mailbox
 from helexa.actors.model import LoadMoved, Model, Ready, Recovering
 from helexa.actors.place import Asker, AtStart, NodeStatus, Place, state_of
+from helexa.actors.ports import Desired, Library
 from helexa.actors.supervisor import RestartPolicy, keep_running
 from helexa.config.schema import Config
 from helexa.conversation import Conversation, Events
@@ -42,6 +43,7 @@ from helexa.messages import (
     Gone,
     LoadModel,
     NodeMessage,
+    Told,
     UnloadModel,
 )
 from helexa.metrics import Metrics
@@ -58,29 +60,6 @@ FIRST_BACKOFF_SECONDS, MAX_BACKOFF_SECONDS = 5.0, 300.0
 def tick_seconds(config: Config) -> float:
     """How often a request that waits is told so: in time to open its stream, and to keep it alive."""
     return min(config.admission.stream_open_seconds or 1.0, KEEP_ALIVE_SECONDS)
-
-
-class Library(Protocol):
-    """The models whose files this host has (`helexa.library`)."""
-
-    async def known(self, entry: CatalogueModel) -> Known: ...
-    async def fetch(
-        self, entry: CatalogueModel, progress: Callable[[str, int, int], None] | None = None
-    ) -> None: ...
-    async def touch(self, entry: CatalogueModel) -> None: ...
-    async def prompt(self, known: Known, conversation: Conversation) -> Prompt: ...
-
-
-class Desired(Protocol):
-    """What must be loaded again after a restart (`helexa.state`)."""
-
-    def loading(
-        self, model: str, source: str, devices: tuple[str, ...], *, asked: bool
-    ) -> None: ...
-    def loaded(self, model: str) -> None: ...
-    def gone(self, model: str) -> None: ...
-    def failed(self, model: str) -> None: ...
-    async def saved(self) -> None: ...
 
 
 class Node:
@@ -194,6 +173,11 @@ class Node:
 
         It may crash and be run again: its models end with it and are brought up anew.
         """
+        for (
+            place
+        ) in self._places.values():  # of a life that crashed: no load of it ended the process
+            if place.status == "loading":
+                self._desired.failed(place.entry.id)
         self._places.clear()
         entries = at_start()
         for start in entries:
@@ -240,17 +224,24 @@ class Node:
                 message.reply.set(self._find(message.model))
             case GetStatus():
                 message.reply.set(self._status())
-            case LoadMoved(model, done, total):
-                place = self._places[model]
-                place.done_bytes, place.total_bytes = done, total
-            case Ready(model, seconds, weights_mb):
-                self._ready(self._places[model], seconds, weights_mb)
-            case Recovering(model):
-                self._recovering(self._places[model])
             case Emptied(place, request):
                 self._emptied(place, request)
-            case Gone(model, error):
-                self._gone(self._places[model], error)
+            case Told(place, what) if self._places.get(place.entry.id) is place:
+                self._told(place, what)
+
+    def _told(self, place: Place, what: Ready | Recovering | LoadMoved | Gone) -> None:
+        match what:
+            case LoadMoved(_, done, total):
+                place.done_bytes, place.total_bytes = done, total
+            case Ready(_, seconds, weights_mb):
+                self._ready(place, seconds, weights_mb)
+            case Recovering():
+                self._recovering(place)
+            case Gone(error):
+                self._gone(place, error)
+
+    def _tell(self, place: Place, what: Ready | Recovering | LoadMoved | Gone) -> None:
+        self._mailbox.tell(Told(place, what))
 
     # -- finding ---------------------------------------------------------------------------------
 
@@ -275,13 +266,21 @@ class Node:
             request.reply.set(None)
             return
         elif place.status != "failed":
+            if place.status == "unloading" and not place.load_waiters:
+                self._ask_for(place, request)  # the next life is this request's
             place.load_waiters.append(request)
             return
         elif request.by != "operator" and trio.current_time() < place.retry_at:
             raise self._still_failed(place)
         place.load_waiters.append(request)
-        place.by, place.allowed_devices = request.by, request.devices
-        self._begin(place, request.entry)
+        self._ask_for(place, request)
+        self._begin(place)
+
+    def _ask_for(self, place: Place, request: LoadModel) -> None:
+        """Whose load it is; a request that names no devices leaves those that were named before."""
+        place.entry, place.by = request.entry, request.by
+        if request.by != "request" or request.devices:
+            place.allowed_devices = request.devices
 
     def _check_devices(self, request: LoadModel) -> None:
         """Whoever names devices gets them, or is told why not."""
@@ -294,7 +293,9 @@ class Node:
                 param="devices",
             )
         place = self._places.get(request.entry.id)
-        if place and place.device and place.device.info.index not in request.devices:
+        if not place or not place.device or place.status == "unloading":
+            return
+        if place.device.info.index not in request.devices:
             raise InvalidRequest(
                 f"model {request.entry.id} is on device {place.device.info.index}; unload it first",
                 param="devices",
@@ -304,8 +305,7 @@ class Node:
         assert place.error is not None
         return place.error.again(max(1.0, place.retry_at - trio.current_time()))
 
-    def _begin(self, place: Place, entry: CatalogueModel) -> None:
-        place.entry = entry
+    def _begin(self, place: Place) -> None:
         place.status, place.error, place.model = "loading", None, None
         place.done_bytes = place.total_bytes = 0
         place.scope = trio.CancelScope()
@@ -324,34 +324,30 @@ class Node:
         except Exception as bug:  # one model's bug must not take the node down
             log.exception("model ended by a bug", bug, model=place.entry.id)
             error = ServiceUnavailable(f"model {place.entry.id} ended by an internal error")
-        self._mailbox.tell(Gone(place.entry.id, error))
+        self._tell(place, Gone(error))
 
     async def _run_model(self, place: Place) -> None:
         entry, uuids = place.entry, self._devices.uuids(place.allowed_devices)
         self._desired.loading(entry.id, entry.source, uuids, asked=place.by == "operator")
         await self._desired.saved()  # a load that ends the process must be found marked
         if place.by != "request" or entry.download == "on_demand":
-            await self._library.fetch(entry, self._show_fetch(entry.id))
+            await self._library.fetch(entry, self._show_fetch(place))
         known = await self._library.known(entry)
         await self._devices.refresh()
         hosted, device = self._devices.place(place, known, self._places.values())
-        place.model = model = Model(hosted, device, self._mailbox.tell)
+        place.model = model = Model(hosted, device, partial(self._tell, place))
         name = f"model {entry.id}"
         await keep_running(name, model.run, self._policy, on_crash=self._count_crash)
 
-    def _show_fetch(self, model: str) -> Callable[[str, int, int], None]:
+    def _show_fetch(self, place: Place) -> Callable[[str, int, int], None]:
         """Progress of a download, told from its thread."""
         token = trio.lowlevel.current_trio_token()
 
         def show(phase: str, done: int, total: int) -> None:
             with suppress(trio.RunFinishedError):
-                token.run_sync_soon(self._fetch_moved, model, done, total)
+                token.run_sync_soon(self._tell, place, LoadMoved(place.entry.id, done, total))
 
         return show
-
-    def _fetch_moved(self, model: str, done: int, total: int) -> None:
-        if model in self._places:
-            self._mailbox.tell(LoadMoved(model, done, total))
 
     def _count_crash(self, actor: str) -> None:
         self._metrics.restarts.labels("model").inc()
@@ -423,11 +419,14 @@ class Node:
     def _emptied(self, place: Place, request: UnloadModel) -> None:
         if self._places.get(request.model) is not place or place.model is None:
             request.reply.set(None)  # another unload was quicker
-        elif place.status == "loaded":
+        elif place.status == "unloading":
+            place.unload_waiters.append(request)
+        else:
+            has_crashed = place.status != "loaded"
             self._going(place, request)
             place.model.leave()
-        else:
-            place.unload_waiters.append(request)
+            if has_crashed:
+                place.scope.cancel()
 
     async def _drain(self, place: Place, model: Model) -> None:
         """Beside the mailbox's loop: it takes as long as the answers that still run."""
@@ -438,15 +437,17 @@ class Node:
         model.leave()
 
     def _gone(self, place: Place, error: HelexaError | None) -> None:
-        was_asked, place.model, place.device = place.status == "unloading", None, None
+        was_asked = place.status == "unloading"
+        is_poisoned = place.device is not None and place.device.status().poisoned
+        place.model, place.device = None, None
         place.answer_unloads()
         if was_asked and place.load_waiters:  # asked for again while it went
-            self._begin(place, place.entry)
+            self._begin(place)
         elif was_asked or error is None:
             log.info("model unloaded", model=place.entry.id)
             self._forget(place)
         else:
-            self._failed(place, error)
+            self._failed(place, error, is_poisoned)
 
     def _forget(self, place: Place) -> None:
         model = place.entry.id
@@ -454,10 +455,11 @@ class Node:
         self._not_activated.discard(model)
         self._desired.gone(model)
 
-    def _failed(self, place: Place, error: HelexaError) -> None:
+    def _failed(self, place: Place, error: HelexaError, is_poisoned: bool) -> None:
         model = place.entry.id
         self._metrics.load_ended(model, self.name, "failed")
-        self._desired.failed(model)
+        if not is_poisoned:  # else the load stays marked: it may be what ends the process
+            self._desired.failed(model)
         if isinstance(error, InsufficientVram | ModelNotFound):  # asking again costs nothing
             log.warning("model not placed", model=model, reason=error.message)
             del self._places[model]

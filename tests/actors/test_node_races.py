@@ -1,5 +1,6 @@
 """What happens at the same moment: crashes, unloads and loads of one model."""
 
+from contextlib import suppress
 from functools import partial
 
 import pytest
@@ -258,3 +259,58 @@ async def test_a_lost_card_leaves_the_answers_of_the_other_alone(
     await trio.sleep(30)
     assert host.poisoned == ["fake"]
     assert isinstance(ended[0], Finished)
+
+
+# -- words that come late --------------------------------------------------------------------------
+
+
+async def test_what_comes_late_from_a_download_that_was_called_off_harms_nobody(
+    autojump_clock: object, host: FakeHost
+) -> None:
+    told: list[object] = []
+
+    async def fetch(entry: object, progress: object = None) -> None:
+        told.append(progress)
+        await trio.sleep_forever()
+
+    host.library.fetch = fetch  # type: ignore[method-assign,assignment]
+    waiting = host.node.load(entry(), "operator")
+    await trio.sleep(1)
+    await host.node.unload("tiny")
+    with pytest.raises(ServiceUnavailable, match="called off"):
+        await waiting.reply.wait()
+    told[0]("download", 1, 2)  # type: ignore[operator]
+    await wait_all_tasks_blocked()
+    assert (await host.node.status()).models == ()
+
+
+async def test_a_conditional_unload_ends_although_its_model_crashes_in_that_moment(
+    autojump_clock: object, host: FakeHost
+) -> None:
+    await load(host)
+    await answer(host, ask(max_tokens=1))
+    async with trio.open_nursery() as nursery:
+
+        async def unload() -> None:
+            with suppress(ModelBusy):  # it may be recovering already
+                await host.node.unload("tiny", if_idle=True)
+            ended.set()
+
+        ended = trio.Event()
+        nursery.start_soon(unload)
+        await trio.lowlevel.checkpoint()
+        host.driver.deliver(host.worker.crash_model("tiny"))
+        with trio.fail_after(60):
+            await ended.wait()
+
+
+async def test_a_load_that_poisons_its_device_stays_marked(
+    autojump_clock: object, host: FakeHost
+) -> None:
+    waiting = host.node.load(entry())
+    await trio.sleep(1.2)
+    host.worker.crash = DevicePoisoned("illegal address")
+    with pytest.raises(HelexaError):
+        await waiting.reply.wait()
+    await trio.sleep(30)
+    assert host.desired.told == [("loading", "tiny")]

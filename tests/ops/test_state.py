@@ -258,3 +258,14 @@ async def test_a_disk_that_fails_stops_nobody(
         models.loading("a")
         await models.saved()
     assert "desired state not saved" in caplog.text
+
+
+async def test_a_change_there_and_back_during_a_write_reaches_the_disk(path: Path) -> None:
+    async with writing(path) as models:
+        models.loading("a")
+        await trio.lowlevel.checkpoint()
+        models.loaded("a")
+        models.gone("a")
+        models.loading("a")
+        await models.saved()
+        assert on_disk(path) == models.value
