@@ -7,12 +7,14 @@ import signal
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
+from typing import Any
 
 import trio
 from attrs import define, field, frozen
 
 from helexa import logs
 from helexa.capture import Capture
+from helexa.config import schema
 from helexa.config.read import read_catalogue
 from helexa.config.schema import Config, Places
 from helexa.control.server import serve as serve_control
@@ -284,32 +286,27 @@ def answer_here(local: LocalNode) -> Generate:
 
 
 def gateway_door(config: Config) -> Door:
-    settings = config.gateway
-    return Door(
-        allowed_hosts=settings.allowed_hosts,
-        allowed_origins=settings.allowed_origins,
-        cors_origins=settings.cors_origins,
-    )
+    return door_of(config.gateway, cors_origins=config.gateway.cors_origins)
 
 
 def node_door(config: Config) -> Door:
-    settings = config.node
-    return Door(
-        allowed_hosts=settings.allowed_hosts,
-        allowed_origins=settings.allowed_origins,
-        token=settings.token,
+    return door_of(
+        config.node,
+        token=config.node.token,
         public_paths=("/health",),
         believe_principals=True,
-        trusted_peers=settings.trusted_peers,
+        trusted_peers=config.node.trusted_peers,
     )
 
 
 def metrics_door(config: Config) -> Door:
-    settings = config.metrics
+    return door_of(config.metrics, token=config.metrics.token)
+
+
+def door_of(settings: schema.Gateway | schema.Node | schema.Metrics, **more: Any) -> Door:
+    """What every listener's door is told, and what only this one's is."""
     return Door(
-        allowed_hosts=settings.allowed_hosts,
-        allowed_origins=settings.allowed_origins,
-        token=settings.token,
+        allowed_hosts=settings.allowed_hosts, allowed_origins=settings.allowed_origins, **more
     )
 
 
