@@ -7,7 +7,7 @@ its generation back into that dialect.  Plain frozen values: no I/O, no torch, n
 from collections.abc import AsyncGenerator, Sequence
 from typing import Any, Literal
 
-from attrs import frozen
+from attrs import field, frozen
 
 Json = Any  # what orjson gives: dict, list, str, int, float, bool, None
 
@@ -75,11 +75,77 @@ class Message:
 
 @frozen
 class Tool:
-    """A function the model may call; `parameters` is its JSON schema."""
+    """A function the model may call; `parameters` is its JSON schema.
+
+    `strict`: a call of it must be valid by the schema, so its arguments are generated under it.
+    """
 
     name: str
     description: str | None
     parameters: Json
+    strict: bool = False
+
+
+@frozen
+class ToolChoice:
+    """Whether the model may, must or must not call tools.
+
+    `only` names the tools it may choose from, () for all of them: a named tool is `required` with one
+    name.  `parallel` False allows one call at most.
+    """
+
+    mode: Literal["auto", "none", "required"] = "auto"
+    only: tuple[str, ...] = ()
+    parallel: bool = True
+
+
+# -- the form of the answer --------------------------------------------------------------------------
+
+
+@frozen
+class JsonObject:
+    """Any JSON object."""
+
+
+@frozen
+class JsonSchema:
+    """JSON that is valid by `schema`.  `strict` None means that the client did not say."""
+
+    name: str
+    schema: Json
+    description: str | None = None
+    strict: bool | None = None
+
+
+@frozen
+class Regex:
+    """Text that the pattern matches as a whole."""
+
+    pattern: str
+
+
+@frozen
+class Grammar:
+    """Text of a context-free grammar in Lark's notation (llguidance's dialect of it)."""
+
+    lark: str
+
+
+Format = JsonObject | JsonSchema | Regex | Grammar  # None is free text
+
+
+@frozen
+class Thinking:
+    """Whether the model thinks before it speaks, and whether the client sees it.
+
+    `enabled` None leaves it to the default, which is off for a client that does not see it.  `effort`
+    is what the client said (none, minimal, low, medium, high, ...); `budget` bounds the tokens.
+    """
+
+    enabled: bool | None = None
+    effort: str | None = None
+    budget: int | None = None
+    shown: bool = False
 
 
 # -- how to answer ---------------------------------------------------------------------------------
@@ -112,22 +178,36 @@ class Sampling:
 class Conversation:
     """A request, whatever its dialect.
 
-    `max_tokens` bounds the generated tokens of each of the `n` answers; None leaves it to the model's
-    limit.  `template_kwargs` are what the chat template may read beside messages and tools.
+    Either a conversation of `messages`, or `texts` to go on with as they are: each a string, or the
+    ids of its tokens.  Every text gets `n` answers; choice number i answers text i // n.
+    `max_tokens` bounds the generated tokens of each answer; None leaves it to the model's limit.
+    `prompt_logprobs` asks for the log-probabilities of the prompt's tokens with so many alternatives.
+    `template_kwargs` are what the chat template may read beside messages and tools.  `notes` tell what
+    of the request was left out, and why: for the log.
     """
 
     model: str
-    messages: tuple[Message, ...]
+    messages: tuple[Message, ...] = ()
     tools: tuple[Tool, ...] = ()
+    tool_choice: ToolChoice = ToolChoice()
+    format: Format | None = None
+    thinking: Thinking = Thinking()
     sampling: Sampling = Sampling()
     max_tokens: int | None = None
     n: int = 1
     template_kwargs: tuple[tuple[str, Json], ...] = ()
+    texts: tuple[str | tuple[int, ...], ...] = ()
+    prompt_logprobs: int | None = None
+    notes: tuple[str, ...] = field(default=(), eq=False)
+
+    @property
+    def num_answers(self) -> int:
+        return max(1, len(self.texts)) * self.n
 
 
 # -- the answer, as it comes -----------------------------------------------------------------------
 
-FinishReason = Literal["stop", "length"]
+FinishReason = Literal["stop", "length", "tool_calls"]
 Phase = Literal["queued", "loading", "prefill", "decode"]
 
 
@@ -173,12 +253,55 @@ class Started:
 
 
 @frozen
+class PromptScored:
+    """More of the tokens of the text that answer number `choice` goes on with, from its beginning on.
+
+    Comes before the first delta.  The first token of a text has nothing before it, so it has no
+    log-probability: it is NaN.
+    """
+
+    choice: int
+    logprobs: tuple[TokenLogprob, ...]
+
+
+@frozen
 class TextDelta:
     """More of answer number `choice`.  `text` may be empty while a character is incomplete."""
 
     choice: int
     text: str
     logprobs: tuple[TokenLogprob, ...] = ()
+
+
+@frozen
+class ReasoningDelta:
+    """More of what the model thinks before it speaks; only for a client that sees it."""
+
+    choice: int
+    text: str
+
+
+@frozen
+class ToolCallStarted:
+    """The model calls a tool: call number `index` (from 0) of answer number `choice`."""
+
+    choice: int
+    index: int
+    id: str
+    name: str
+
+
+@frozen
+class ToolCallDelta:
+    """More of the arguments of call number `index`, as JSON text.
+
+    The calls of an answer come one after the other; a call is complete when the next one starts, when
+    text or reasoning follows, or when the answer is finished.
+    """
+
+    choice: int
+    index: int
+    arguments: str
 
 
 @frozen
@@ -197,7 +320,8 @@ class Finished:
     usage: Usage
 
 
-Event = Progress | Started | TextDelta | ChoiceFinished | Finished
+Delta = TextDelta | ReasoningDelta | ToolCallStarted | ToolCallDelta
+Event = Progress | Started | PromptScored | Delta | ChoiceFinished | Finished
 
 # A generation: its events in order, those that came together in one batch.
 Events = AsyncGenerator[Sequence[Event], None]

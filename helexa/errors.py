@@ -16,6 +16,7 @@ HelexaError                 an expected failure: told to the asker, the actor li
   NotFound                  404
     ModelNotFound           404 model_not_found
       NotLoaded             404 model_not_found        on this node, now
+    ResponseNotFound        404 previous_response_not_found
   ModelBusy                 409 model_busy
   PrincipalBusy             429 rate_limit_exceeded
   Busy                      503 rate_limit_exceeded    the queue is full, or the wait was too long
@@ -129,6 +130,12 @@ class ModelNotFound(NotFound):
 
 class NotLoaded(ModelNotFound):
     """Not on this node now: whoever may load it does so, others are told."""
+
+
+class ResponseNotFound(NotFound):
+    """A stored response that is not there, not there any more, or somebody else's."""
+
+    code = "previous_response_not_found"
 
 
 class ModelBusy(HelexaError):
