@@ -1,10 +1,14 @@
 """Pure codecs: bytes and JSON on one side, the neutral values of `helexa.conversation` on the other.
 
 fields       what a client sent, with its types, ranges and paths
+request      what several dialects read alike; sampling, thinking, format: what OpenAI's three do
 openai_chat  chat completions, both directions: requests, answers, streams
+openai_completions  completions of bare texts: requests read, answers and streams written
+openai_responses  Responses, both directions, and what is kept of them
+anthropic    Messages: requests read, answers and streams written
 answer       a whole answer, folded from its events
-sse          server-sent events, written and read
-envelope     errors
-models       lists of models
-openapi      the description that each listener serves of itself; schemas: its shapes
+sse          server-sent events, written and read; opaque: what clients carry back unread
+envelope     errors, in the shape of each dialect
+models       lists of models; codex: what Codex wants to know of one
+openapi      the description that each listener serves of itself; operations, schemas: its words
 """

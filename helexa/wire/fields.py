@@ -8,15 +8,28 @@ from attrs import frozen
 from helexa.conversation import Json
 from helexa.errors import InvalidRequest
 
-MAX_DEPTH = 100  # of JSON that is passed on unread, such as the schema of a tool
+# Of JSON that is passed on unread, such as the schema of a tool.
+MAX_DEPTH = 100
+MAX_JSON_BYTES = 1024 * 1024
+
+# Of a whole field.  It may be told again some levels further in, and orjson writes no more than 254.
+MAX_FIELD_DEPTH = 200
+WRITTEN_DEPTH = 254
+
+MAX_BRACKETS = 500_000  # in a body: of every list and object, and of what stands in texts
 
 
 def parse_json(body: bytes) -> Json:
     """The JSON object in `body`.
 
     Lone surrogates, NaN, invalid UTF-8 and nesting beyond 1024 are refused.  Of a duplicate key the
-    last one counts; an integer beyond 64 bits becomes a float.
+    last one counts; an integer beyond 64 bits becomes a float.  Everybody waits while a body is parsed,
+    so one with very many lists and objects, which cost the most, is refused unread.
     """
+    if body.count(b"{") + body.count(b"[") > MAX_BRACKETS:
+        raise InvalidRequest(
+            f"The body has too many lists and objects: more than {MAX_BRACKETS} opening brackets."
+        )
     try:
         value = orjson.loads(body)
     except orjson.JSONDecodeError as error:
@@ -105,6 +118,13 @@ class Fields:
     def required_object(self, key: str) -> "Fields":
         return self.object(key) or self.refuse(key, "is required and must be an object")
 
+    def texts(self, key: str, most: int) -> list[str] | None:
+        values = self.array(key, most)
+        for i, value in enumerate(values or ()):
+            if not isinstance(value, str):
+                refuse(f"{self.at(key)}[{i}]", "must be a string")
+        return values
+
     def objects(self, key: str, most: int) -> list["Fields"] | None:
         values = self.array(key, most)
         if values is None:
@@ -112,13 +132,20 @@ class Fields:
         return [as_object(value, f"{self.at(key)}[{i}]") for i, value in enumerate(values)]
 
     def json_object(self, key: str) -> dict[str, Json] | None:
-        """An object that is passed on unread, nested no deeper than MAX_DEPTH."""
+        """An object that is passed on unread, within MAX_DEPTH and MAX_JSON_BYTES."""
         found = self.object(key)
         if found is None:
             return None
-        if depth(found.values) > MAX_DEPTH:
-            self.refuse(key, f"must not be nested deeper than {MAX_DEPTH} levels")
+        self.bound(key, MAX_JSON_BYTES, MAX_DEPTH)
         return found.values
+
+    def bound(self, key: str, most_bytes: int, most_levels: int = MAX_FIELD_DEPTH) -> None:
+        """Refuse a value whose JSON is larger, or nested deeper."""
+        size = size_within(self.get(key), most_levels)
+        if size is None:
+            self.refuse(key, f"must not be nested deeper than {most_levels} levels")
+        if size > most_bytes:
+            self.refuse(key, f"must have at most {most_bytes} bytes as JSON, not {size}")
 
 
 def as_object(value: Json, path: str) -> Fields:
@@ -144,12 +171,15 @@ def as_number(value: Json, path: str, low: float, high: float, above_low: bool =
     return float(value)
 
 
-def depth(value: Json) -> int:
-    """How deep objects and lists are nested in `value`; 0 for a scalar.  Does not recurse."""
-    deepest, level = 0, [value]
-    while level := [item for item in level if isinstance(item, dict | list)]:
-        deepest += 1
-        level = [
-            inner for item in level for inner in (item.values() if isinstance(item, dict) else item)
-        ]
-    return deepest
+def size_within(value: Json, most_levels: int) -> int | None:
+    """The bytes of `value` as JSON; None if lists and objects are nested deeper in it.
+
+    orjson counts the levels: so many lists stand around `value` that those left are `most_levels`.
+    """
+    around = WRITTEN_DEPTH - most_levels
+    for _ in range(around):
+        value = [value]
+    try:
+        return len(orjson.dumps(value)) - 2 * around
+    except orjson.JSONEncodeError:
+        return None

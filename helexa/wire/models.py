@@ -1,6 +1,8 @@
-"""Lists of models as JSON: OpenAI's shape for clients, and the node's own for gateways."""
+"""Lists of models as JSON: in OpenAI's shape, which Codex reads too, in Anthropic's, and in the node's
+own for gateways."""
 
 from collections.abc import Iterable
+from datetime import UTC, datetime
 
 from helexa.conversation import Json
 from helexa.errors import ModelNotFound
@@ -8,21 +10,30 @@ from helexa.escape import escape
 from helexa.fleet.catalogue import Cost
 from helexa.fleet.entry import ModelEntry
 from helexa.fleet.limits import Limit
+from helexa.wire.codex import write_codex_model
+from helexa.wire.envelope import Shape
 
 OWNER = "helexa"
 
 
-def write_list(entries: Iterable[ModelEntry]) -> Json:
+def write_list(entries: Iterable[ModelEntry], shape: Shape = "openai") -> Json:
     """GET /v1/models: every model, and every alias as an entry of its own with every field."""
-    names = ((name, entry) for entry in entries for name in (entry.id, *entry.aliases))
-    return {"object": "list", "data": [write_entry(name, entry) for name, entry in names]}
+    names = [(name, entry) for entry in entries for name in (entry.id, *entry.aliases)]
+    if shape == "anthropic":
+        return write_page([write_anthropic_entry(name, entry) for name, entry in names])
+    return {
+        "object": "list",
+        "data": [write_entry(name, entry) for name, entry in names],
+        "models": [write_codex_model(name, entry, i) for i, (name, entry) in enumerate(names)],
+    }
 
 
-def write_named(name: str, entries: Iterable[ModelEntry]) -> Json:
+def write_named(name: str, entries: Iterable[ModelEntry], shape: Shape = "openai") -> Json:
     """GET /v1/models/{id}, where the id may be an alias.  ModelNotFound."""
+    write = write_anthropic_entry if shape == "anthropic" else write_entry
     for entry in entries:
         if name == entry.id or name in entry.aliases:
-            return write_entry(name, entry)
+            return write(name, entry)
     raise ModelNotFound(f"There is no model {escape(name)}; GET /v1/models lists what there is.")
 
 
@@ -41,6 +52,33 @@ def write_entry(name: str, entry: ModelEntry) -> Json:
     }
     if entry.limit is not None:
         written["context_length"] = entry.limit.context
+    return written
+
+
+def write_page(written: list[dict[str, Json]]) -> Json:
+    """All models on one page: nobody has so many that a client would have to turn it."""
+    ids = [entry["id"] for entry in written]
+    return {
+        "data": written,
+        "has_more": False,
+        "first_id": ids[0] if ids else None,
+        "last_id": ids[-1] if ids else None,
+    }
+
+
+def write_anthropic_entry(name: str, entry: ModelEntry) -> dict[str, Json]:
+    """One entry in Anthropic's shape."""
+    created = datetime.fromtimestamp(entry.created, UTC)
+    written: dict[str, Json] = {
+        "type": "model",
+        "id": name,
+        "display_name": name,
+        "created_at": created.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "lifecycle": "active",
+    }
+    if entry.limit is not None:
+        written["max_input_tokens"] = entry.limit.input
+        written["max_tokens"] = entry.limit.output
     return written
 
 

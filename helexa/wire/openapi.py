@@ -4,23 +4,23 @@ from typing import Literal
 
 from helexa import __version__
 from helexa.conversation import Json
-from helexa.wire.schemas import ANY_OBJECT, list_of, ref, schemas
+from helexa.wire.operations import generation, in_path, in_query, public, route
+from helexa.wire.schemas import schemas
+from helexa.wire.schemas.shapes import ANY_OBJECT, STRING, any_of, list_of, ref
 
 Listener = Literal["gateway", "node"]
 
-ERRORS = {
-    "400": "The request cannot be served as it stands; `param` names the field.",
-    "401": "The key is missing or unknown.",
-    "403": "The door is closed: a foreign Host or Origin.",
-    "404": "There is no such path or model.",
-    "415": "The body must be application/json, without a content encoding.",
-    "429": "The account's share is used up for now.",
-    "502": "Another server failed.",
-    "503": "Busy, loading or short of memory; `Retry-After` says when to ask again.",
-}
 TITLES = {
     "gateway": "The API of a helexa fleet",
     "node": "One helexa node: its devices, its models, and their answers",
+}
+MODEL_ID = in_path("id", "The id of a model; it may hold slashes.")
+RESPONSE_ID = in_path("id", "The id of a stored response.")
+VERSION = {
+    "name": "anthropic-version",
+    "in": "header",
+    "description": "Asks for Anthropic's shape.",
+    "schema": STRING,
 }
 
 
@@ -29,24 +29,105 @@ def description(listener: Listener) -> Json:
     return {
         "openapi": "3.1.0",
         "info": {"title": TITLES[listener], "version": __version__},
-        "paths": {**own, **shared_paths()},
+        "paths": {
+            **own,
+            **openai_paths(),
+            **responses_paths(),
+            **messages_paths(),
+            **models_paths(),
+            "/openapi.json": {"get": route("This description.", ANY_OBJECT)},
+        },
         "components": {
             "schemas": schemas(),
-            "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
+            "securitySchemes": {
+                "key": {"type": "http", "scheme": "bearer"},
+                "api-key": {"type": "apiKey", "in": "header", "name": "x-api-key"},
+            },
         },
-        "security": [{"key": []}, {}],
+        "security": [{"key": []}, {"api-key": []}, {}],
     }
 
 
-def shared_paths() -> dict[str, Json]:
+# -- what both listeners have -------------------------------------------------------------------------
+
+
+def openai_paths() -> dict[str, Json]:
     return {
-        "/v1/chat/completions": {"post": chat()},
-        "/v1/models": {"get": route("The models that can be served.", ref("ModelList"))},
-        "/v1/models/{id}": {
-            "get": route("One model, by id or alias.", ref("Model"), parameters=[model_id()])
+        "/v1/chat/completions": {
+            "post": generation(
+                "An answer to a conversation.", ref("ChatCompletion"), ref("ChatRequest")
+            )
         },
-        "/openapi.json": {"get": route("This description.", ANY_OBJECT)},
+        "/v1/completions": {
+            "post": generation(
+                "Texts, or token ids, gone on with.", ref("Completion"), ref("CompletionRequest")
+            )
+        },
     }
+
+
+def responses_paths() -> dict[str, Json]:
+    body, stored = ref("ResponseRequest"), [RESPONSE_ID]
+    items = [
+        RESPONSE_ID,
+        in_query("order", "asc or desc, by default the latest first.", STRING),
+        in_query("after", "The id of the item before the first one.", STRING),
+        in_query("limit", "How many, at most 100.", STRING),
+    ]
+    return {
+        "/v1/responses": {
+            "post": generation("An answer as a list of items.", ref("Response"), body)
+        },
+        "/v1/responses/input_tokens": {
+            "post": route("How long the prompt is.", ref("InputTokens"), body=body)
+        },
+        "/v1/responses/compact": {
+            "post": route("A conversation, made short.", ref("Compaction"), body=body)
+        },
+        "/v1/responses/{id}": {
+            "get": route("A stored response.", ref("Response"), parameters=stored),
+            "delete": route("A response is forgotten.", ref("Deleted"), parameters=stored),
+        },
+        "/v1/responses/{id}/input_items": {
+            "get": route("What a stored response answers.", ref("ItemList"), parameters=items)
+        },
+    }
+
+
+def messages_paths() -> dict[str, Json]:
+    error = "MessagesError"
+    return {
+        "/v1/messages": {
+            "post": generation(
+                "An answer as a list of blocks.",
+                ref("MessagesAnswer"),
+                ref("MessagesRequest"),
+                error,
+            )
+        },
+        "/v1/messages/count_tokens": {
+            "post": route(
+                "How long the prompt is.",
+                ref("CountedTokens"),
+                body=ref("CountRequest"),
+                error=error,
+            )
+        },
+    }
+
+
+def models_paths() -> dict[str, Json]:
+    lists = any_of(ref("ModelList"), ref("MessagesModelList"))
+    entry = any_of(ref("Model"), ref("MessagesModel"))
+    return {
+        "/v1/models": {"get": route("The models that can be served.", lists, parameters=[VERSION])},
+        "/v1/models/{id}": {
+            "get": route("One model, by id or alias.", entry, parameters=[MODEL_ID, VERSION])
+        },
+    }
+
+
+# -- what one of them has -----------------------------------------------------------------------------
 
 
 def gateway_paths() -> dict[str, Json]:
@@ -79,55 +160,6 @@ def node_paths() -> dict[str, Json]:
             )
         },
         "/models/{id}/endpoint": {
-            "get": route("Where a model is served.", ref("Endpoint"), parameters=[model_id()])
+            "get": route("Where a model is served.", ref("Endpoint"), parameters=[MODEL_ID])
         },
     }
-
-
-def chat() -> Json:
-    described = route(
-        "An answer to a conversation, whole or as a stream of events.",
-        ref("ChatCompletion"),
-        body=ref("ChatRequest"),
-    )
-    described["responses"]["200"]["content"]["text/event-stream"] = {"schema": {"type": "string"}}
-    described["responses"]["422"] = failure("The model's chat template cannot render these tools.")
-    return described
-
-
-def route(
-    summary: str, answer: Json, *, body: Json = None, parameters: list[Json] | None = None
-) -> dict[str, Json]:
-    success = {"description": "As asked.", "content": json_content(answer)}
-    described: dict[str, Json] = {
-        "summary": summary,
-        "responses": {
-            "200": success,
-            **{status: failure(text) for status, text in ERRORS.items()},
-            "default": failure("Any other error."),
-        },
-    }
-    if body is not None:
-        described["requestBody"] = {"required": True, "content": json_content(body)}
-    if parameters is not None:
-        described["parameters"] = parameters
-    return described
-
-
-def public(described: dict[str, Json]) -> Json:
-    """A route that never asks for a key."""
-    return described | {"security": [{}]}
-
-
-def failure(text: str) -> Json:
-    return {"description": text, "content": json_content(ref("Error"))}
-
-
-def json_content(schema: Json) -> Json:
-    return {"application/json": {"schema": schema}}
-
-
-def model_id() -> Json:
-    text = "The id of a model; it may hold slashes."
-    schema = {"type": "string", "minLength": 1}
-    return {"name": "id", "in": "path", "required": True, "description": text, "schema": schema}

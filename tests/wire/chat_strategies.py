@@ -7,17 +7,27 @@ from helexa.conversation import (
     Conversation,
     Event,
     Finished,
+    Format,
+    Grammar,
     Image,
+    JsonObject,
+    JsonSchema,
     Message,
     Progress,
     Reasoning,
+    ReasoningDelta,
+    Regex,
     Sampling,
     Started,
     Text,
     TextDelta,
+    Thinking,
     TokenLogprob,
     Tool,
     ToolCall,
+    ToolCallDelta,
+    ToolCallStarted,
+    ToolChoice,
     ToolResult,
     Usage,
 )
@@ -37,6 +47,7 @@ images = st.builds(Image, st.just("data:image/png;base64,iVBORw0KGgo="))
 contents = st.lists(texts | images, max_size=3).map(tuple)
 names = st.none() | words
 calls = st.builds(ToolCall, words, words, st.text(max_size=20))
+results = st.builds(ToolResult, words, contents, st.booleans())
 
 
 def assistant(
@@ -57,9 +68,9 @@ messages = st.one_of(
         st.lists(calls, max_size=2).map(tuple),
         names,
     ),
-    st.builds(Message, st.just("tool"), st.tuples(st.builds(ToolResult, words, contents)), names),
+    st.builds(Message, st.just("tool"), st.tuples(results), names),
 )
-tools = st.builds(Tool, words, st.none() | st.text(max_size=20), json_objects)
+tools = st.builds(Tool, words, st.none() | st.text(max_size=20), json_objects, st.booleans())
 
 
 def option(strategy: st.SearchStrategy) -> st.SearchStrategy:
@@ -84,18 +95,58 @@ samplings = st.builds(
     ignore_eos=st.booleans(),
     top_logprobs=option(st.integers(0, 20)),
 )
-conversations = st.builds(
-    Conversation,
-    model=words,
-    messages=st.lists(messages, min_size=1, max_size=5).map(tuple),
-    tools=st.lists(tools, max_size=2).map(tuple),
-    sampling=samplings,
-    max_tokens=option(st.integers(1, 2**53)),
-    n=st.integers(1, 8),
-    template_kwargs=st.dictionaries(
-        st.sampled_from(["enable_thinking", "documents", "date"]), json_values, max_size=2
-    ).map(lambda kwargs: tuple(kwargs.items())),
+formats: st.SearchStrategy[Format | None] = st.one_of(
+    st.none(),
+    st.just(JsonObject()),
+    st.builds(JsonSchema, words, json_objects, option(st.text(max_size=20)), option(st.booleans())),
+    st.builds(Regex, words),
+    st.builds(Grammar, words),
 )
+thinkings = st.builds(
+    Thinking,
+    enabled=option(st.booleans()),
+    effort=option(st.sampled_from(["none", "minimal", "low", "medium", "high"])),
+    budget=option(st.integers(1, 2**53)),
+    shown=st.booleans(),
+)
+template_kwargs = st.dictionaries(
+    st.sampled_from(["documents", "date", "preserve_thinking"]), json_values, max_size=2
+).map(lambda kwargs: tuple(kwargs.items()))
+
+
+def choices_of(offered: tuple[Tool, ...]) -> st.SearchStrategy[ToolChoice]:
+    """Every way to choose from these tools."""
+    if not offered:
+        return st.builds(ToolChoice, st.sampled_from(["auto", "none"]), parallel=st.booleans())
+    some = st.lists(st.sampled_from([tool.name for tool in offered]), max_size=2, unique=True)
+    return st.one_of(
+        st.builds(
+            ToolChoice, st.sampled_from(["auto", "required"]), some.map(tuple), st.booleans()
+        ),
+        st.builds(ToolChoice, st.just("none"), parallel=st.booleans()),
+    )
+
+
+@st.composite
+def conversations_of(
+    draw: st.DrawFn, thought: st.SearchStrategy[Thinking] = thinkings
+) -> Conversation:
+    offered = tuple(draw(st.lists(tools, max_size=3, unique_by=lambda tool: tool.name)))
+    return Conversation(
+        model=draw(words),
+        messages=tuple(draw(st.lists(messages, min_size=1, max_size=5))),
+        tools=offered,
+        tool_choice=draw(choices_of(offered)),
+        format=draw(formats),
+        thinking=draw(thought),
+        sampling=draw(samplings),
+        max_tokens=draw(option(st.integers(1, 2**53))),
+        n=draw(st.integers(1, 8)),
+        template_kwargs=draw(template_kwargs),
+    )
+
+
+conversations = conversations_of()
 
 # -- answers ---------------------------------------------------------------------------------------
 
@@ -111,25 +162,42 @@ logprobs = st.builds(
 usages = st.builds(Usage, counts, counts, counts, counts)
 
 
+arguments = st.lists(st.text(min_size=1, max_size=9), max_size=3)
+
+
+@st.composite
+def lines(draw: st.DrawFn, choice: int) -> list[Event]:
+    """One answer: words, thoughts and tool calls in any order, then its end."""
+    said = st.builds(
+        TextDelta, st.just(choice), st.text(max_size=9), st.lists(logprobs, max_size=2).map(tuple)
+    ).filter(lambda delta: delta.text or delta.logprobs)
+    thought = st.builds(ReasoningDelta, st.just(choice), st.text(min_size=1, max_size=9))
+    called = st.tuples(words, words, arguments)
+    line: list[Event] = []
+    num_calls = 0
+    for each in draw(st.lists(said | thought | called, max_size=5)):
+        if not isinstance(each, tuple):
+            line.append(each)
+            continue
+        call_id, name, pieces = each
+        line.append(ToolCallStarted(choice, num_calls, call_id, name))
+        line += [ToolCallDelta(choice, num_calls, piece) for piece in pieces]
+        num_calls += 1
+    stop = None if num_calls else draw(option(words))
+    ends = ["tool_calls" if num_calls else "stop", "length"]
+    reason = "stop" if stop is not None else draw(st.sampled_from(ends))
+    return [*line, ChoiceFinished(choice, reason, stop)]
+
+
 @st.composite
 def answers(draw: st.DrawFn) -> list[Event]:
     """The events of one generation: what waits, a start, deltas of each choice, ends, the usage."""
     phases = st.sampled_from(["queued", "loading", "prefill"])
     waiting = draw(st.lists(st.builds(Progress, phases, counts, counts), max_size=3))
-    lines: list[list[Event]] = []
-    for choice in range(draw(st.integers(1, 3))):
-        deltas = st.builds(
-            TextDelta,
-            st.just(choice),
-            st.text(max_size=9),
-            st.lists(logprobs, max_size=2).map(tuple),
-        ).filter(lambda delta: delta.text or delta.logprobs)
-        stop = draw(option(words))
-        reason = "stop" if stop is not None else draw(st.sampled_from(["stop", "length"]))
-        lines.append([*draw(st.lists(deltas, max_size=4)), ChoiceFinished(choice, reason, stop)])
+    waits = [draw(lines(choice)) for choice in range(draw(st.integers(1, 3)))]
     merged: list[Event] = []
-    while any(lines):
-        merged.append(draw(st.sampled_from([line for line in lines if line])).pop(0))
+    while any(waits):
+        merged.append(draw(st.sampled_from([line for line in waits if line])).pop(0))
     usage = draw(usages)
     started = Started(usage.prompt_tokens, usage.cached_tokens)
     return [*waiting, started, *merged, Finished(usage)]

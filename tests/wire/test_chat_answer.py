@@ -18,9 +18,10 @@ from helexa.conversation import (
 )
 from helexa.errors import ContextLengthExceeded, UpstreamError, UpstreamMalformed
 from helexa.wire.answer import Collector
-from helexa.wire.envelope import status_and_body
+from helexa.wire.exchange import Reply
 from helexa.wire.openai_chat import StreamReader, StreamWriter, read_answer, write_answer
 
+REPLY = Reply("req_1", "m", 1_700_000_000)
 USAGE = Usage(prompt_tokens=12, completion_tokens=2, cached_tokens=4, reasoning_tokens=1)
 HELLO = [
     Started(12, 4),
@@ -39,7 +40,7 @@ USAGE_JSON = {
 
 
 def stream(events: list[Event], **options: bool) -> bytes:
-    writer = StreamWriter("chatcmpl-1", "m", 1_700_000_000, **options)
+    writer = StreamWriter(REPLY, **options)
     return b"".join(writer.write(event) for event in events)
 
 
@@ -56,7 +57,7 @@ def whole(events: list[Event]) -> bytes:
     collector = Collector()
     for event in events:
         collector.add(event)
-    return write_answer(collector.answer, id="chatcmpl-1", model="m", created=1_700_000_000)
+    return write_answer(collector.answer, REPLY)
 
 
 def read(data: bytes) -> list[Event]:
@@ -164,10 +165,9 @@ def test_a_delta_without_anything_writes_nothing() -> None:
 
 
 def test_an_error_in_the_stream_ends_it() -> None:
-    writer = StreamWriter("chatcmpl-1", "m", 1)
-    _, _, envelope = status_and_body(ContextLengthExceeded("too long"), "req_1")
-    event, done, rest = writer.error(envelope).split(b"\n\n")
-    assert orjson.loads(event.removeprefix(b"data: "))["error"]["code"] == "context_length_exceeded"
+    event, done, rest = StreamWriter(REPLY).error(ContextLengthExceeded("too long")).split(b"\n\n")
+    told = orjson.loads(event.removeprefix(b"data: "))["error"]
+    assert (told["code"], told["request_id"]) == ("context_length_exceeded", "req_1")
     assert (done, rest) == (b"data: [DONE]", b"")
 
 

@@ -1,10 +1,11 @@
 from collections.abc import Callable
 
+import orjson
 import pytest
 
 from helexa.conversation import Json
 from helexa.errors import InvalidRequest
-from helexa.wire.fields import Fields, depth, parse_json
+from helexa.wire.fields import MAX_BRACKETS, MAX_DEPTH, Fields, parse_json, size_within
 
 
 @pytest.mark.parametrize(
@@ -82,9 +83,41 @@ def test_an_integer_may_be_written_with_a_fraction_of_zero() -> None:
     assert Fields({"a": 2.0}).integer("a", 0, 9) == 2
 
 
+def test_what_is_passed_on_is_bounded_in_bytes() -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        Fields({"a": {"b": "x" * 1_100_000}}).json_object("a")
+    assert refused.value.param == "a"
+
+
+def test_texts_are_strings_all() -> None:
+    assert Fields({"a": ["b", "c"]}).texts("a", 2) == ["b", "c"]
+    with pytest.raises(InvalidRequest) as refused:
+        Fields({"a": ["b", 1]}).texts("a", 2)
+    assert refused.value.param == "a[1]"
+
+
 def test_json_that_is_passed_on_is_bounded_in_depth() -> None:
-    deep = parse_json(b'{"a":' * 101 + b"{}" + b"}" * 101)
-    with pytest.raises(InvalidRequest):
-        Fields(deep).json_object("a")
-    assert depth({"a": [{"b": [1]}, 2]}) == 4
-    assert depth("text") == 0
+    for levels in (MAX_DEPTH, MAX_DEPTH + 1):
+        deep = parse_json(b'{"a":' * levels + b"{}" + b"}" * levels)
+        if levels == MAX_DEPTH:
+            assert Fields(deep).json_object("a") == deep["a"]
+        else:
+            with pytest.raises(InvalidRequest, match="nested deeper than 100 levels"):
+                Fields(deep).json_object("a")
+
+
+@pytest.mark.parametrize(
+    ("value", "levels"),
+    [("text", 0), (None, 0), ([], 1), ({"a": 1}, 1), ({"a": [{"b": [1]}, 2]}, 4), ([{}, "x"], 2)],
+)
+def test_the_size_of_a_value_is_known_as_deep_as_it_is_nested(value: Json, levels: int) -> None:
+    assert size_within(value, levels) == len(orjson.dumps(value))
+    if levels:
+        assert size_within(value, levels - 1) is None
+
+
+def test_a_body_of_very_many_lists_and_objects_is_refused_unread() -> None:
+    many = b",".join([b"[]"] * 1000)
+    assert len(parse_json(b'{"a":[%s]}' % many)["a"]) == 1000
+    with pytest.raises(InvalidRequest, match="lists and objects"):
+        parse_json(b'{"a":[%s]}' % b",".join([many] * (MAX_BRACKETS // 1000)))

@@ -17,6 +17,7 @@ from helexa.conversation import (
     ToolResult,
 )
 from helexa.wire.fields import Fields
+from helexa.wire.openai_chat.calls import write_calls
 
 MAX_PARTS = 1024
 MAX_TOOL_CALLS = 256
@@ -30,17 +31,27 @@ def read_message(message: Fields) -> Message:
         case "system" | "developer" | "user":
             return Message(role, read_content(message), name)
         case "assistant":
-            return Message(
-                role, (*read_thought(message), *read_content(message), *read_calls(message)), name
-            )
+            said = (*read_content(message), *read_refusal(message))
+            return Message(role, (*read_thought(message), *said, *read_calls(message)), name)
         case "tool":
-            call_id = message.required_text("tool_call_id")
-            return Message("tool", (ToolResult(call_id, read_content(message)),), name)
+            return Message("tool", (read_result(message, read_call_id(message, name)),), name)
         case "function":  # the form before tools: a call has no id but its name
             name = message.required_text("name")
-            return Message("tool", (ToolResult(name, read_content(message)),), name)
+            return Message("tool", (read_result(message, name),), name)
         case _:
             message.refuse("role", f"must be one of {', '.join(ROLES)}")
+
+
+def read_result(message: Fields, call_id: str) -> ToolResult:
+    """`is_error` is an extension; other servers ignore it."""
+    return ToolResult(call_id, read_content(message), message.flag("is_error") or False)
+
+
+def read_call_id(message: Fields, name: str | None) -> str:
+    """Some clients name the tool of a result and not its call."""
+    if name is not None and not message.has("tool_call_id"):
+        return name
+    return message.required_text("tool_call_id")
 
 
 # -- content ---------------------------------------------------------------------------------------
@@ -59,21 +70,23 @@ def read_content(message: Fields) -> tuple[Text | Image, ...]:
 
 def read_part(part: Fields) -> Text | Image:
     match part.required_text("type"):
-        case "text":
+        case "text" | "input_text" | "output_text":
             return Text(part.required_text("text"))
         case "refusal":
             return Text(part.required_text("refusal"))
+        case "image_url" if isinstance(part.get("image_url"), str):
+            return read_image(part, "image_url")
         case "image_url":
-            return read_image(part.required_object("image_url"))
+            return read_image(part.required_object("image_url"), "url")
         case _:
             part.refuse("type", "must be text or image_url: other content is not supported")
 
 
-def read_image(image: Fields) -> Image:
-    url = image.required_text("url")
+def read_image(image: Fields, key: str) -> Image:
+    url = image.required_text(key)
     if not url.startswith("data:image/"):
         image.refuse(
-            "url",
+            key,
             "must be a data URI (data:image/...;base64,...): pictures are not fetched from the network",
         )
     return Image(url)
@@ -88,23 +101,43 @@ def read_thought(message: Fields) -> Iterator[Reasoning]:
         yield Reasoning(text)
 
 
+def read_refusal(message: Fields) -> Iterator[Text]:
+    """What an answer of OpenAI's says in place of content."""
+    text = message.text("refusal")
+    if text and not message.has("content"):
+        yield Text(text)
+
+
 def read_calls(message: Fields) -> Iterator[ToolCall]:
     for call in message.objects("tool_calls", MAX_TOOL_CALLS) or ():
-        if call.text("type") not in (None, "function"):
-            call.refuse("type", "must be function: other tool calls are not supported")
-        yield read_call(call.required_text("id"), call.required_object("function"))
+        yield read_call(call)
     legacy = message.object("function_call")
     if legacy:
-        yield read_call(legacy.required_text("name"), legacy)
+        yield ToolCall(legacy.required_text("name"), *read_function(legacy))
 
 
-def read_call(call_id: str, function: Fields) -> ToolCall:
+def read_call(call: Fields) -> ToolCall:
+    """Some clients leave the id out, some send the arguments of a call that was cut off."""
+    call_id = call.text("id") or ""
+    match call.text("type"):
+        case "function" | None:
+            return ToolCall(call_id, *read_function(call.required_object("function")))
+        case "custom":
+            custom = call.required_object("custom")
+            given = {"input": custom.text("input") or ""}
+            return ToolCall(call_id, custom.required_text("name"), orjson.dumps(given).decode())
+        case _:
+            call.refuse("type", "must be function or custom: other tool calls are not supported")
+
+
+def read_function(function: Fields) -> tuple[str, str]:
+    """Name and arguments: text as it is, or an object, which some clients send."""
     arguments = function.get("arguments")
-    if isinstance(arguments, dict):  # some clients send the object itself
+    if isinstance(arguments, dict):
         arguments = orjson.dumps(function.json_object("arguments")).decode()
     elif not isinstance(arguments, str | None):
         function.refuse("arguments", "must be a string of JSON")
-    return ToolCall(call_id, function.required_text("name"), arguments or "")
+    return function.required_text("name"), arguments or ""
 
 
 # -- the other direction -----------------------------------------------------------------------------
@@ -115,26 +148,25 @@ def write_messages(message: Message) -> Iterator[Json]:
     results = [part for part in message.parts if isinstance(part, ToolResult)]
     others = [part for part in message.parts if not isinstance(part, ToolResult)]
     for result in results:
-        tool = {
-            "role": "tool",
-            "tool_call_id": result.call_id,
-            "content": write_content(result.content),
-        }
-        yield tool | write_name(message)
+        yield write_result(result) | write_name(message)
     if others or not results:
         yield {"role": message.role} | write_said(others) | write_name(message)
+
+
+def write_result(result: ToolResult) -> dict[str, Json]:
+    content = write_content(result.content)
+    failed = {"is_error": True} if result.is_error else {}
+    return {"role": "tool", "tool_call_id": result.call_id, "content": content, **failed}
 
 
 def write_said(parts: Sequence[Part]) -> dict[str, Json]:
     said = [part for part in parts if isinstance(part, Text | Image)]
     thought = "".join(part.text for part in parts if isinstance(part, Reasoning))
-    calls = [write_call(part) for part in parts if isinstance(part, ToolCall)]
+    calls = tuple(part for part in parts if isinstance(part, ToolCall))
     written: dict[str, Json] = {"content": write_content(tuple(said))}
     if thought:
         written["reasoning_content"] = thought
-    if calls:
-        written["tool_calls"] = calls
-    return written
+    return written | write_calls(calls, legacy=False)
 
 
 def write_content(parts: tuple[Text | Image, ...]) -> Json:
@@ -153,11 +185,6 @@ def write_part(part: Text | Image) -> Json:
             return {"type": "text", "text": text}
         case Image(data_uri):
             return {"type": "image_url", "image_url": {"url": data_uri}}
-
-
-def write_call(call: ToolCall) -> Json:
-    function = {"name": call.name, "arguments": call.arguments}
-    return {"id": call.id, "type": "function", "function": function}
 
 
 def write_name(message: Message) -> dict[str, Json]:

@@ -1,7 +1,7 @@
 """Chat completions of another server, whole or as a stream, back to events."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import get_args
 
@@ -9,23 +9,20 @@ import orjson
 from attrs import define, field
 
 from helexa.conversation import (
-    ChoiceFinished,
+    Delta,
     Event,
     Finished,
-    FinishReason,
     Json,
     Phase,
     Progress,
     Started,
-    TextDelta,
-    TokenLogprob,
     Usage,
 )
-from helexa.errors import InvalidRequest, UpstreamError, UpstreamMalformed
+from helexa.errors import InvalidRequest, UpstreamError
 from helexa.wire import sse
-from helexa.wire.fields import Fields, as_integer
+from helexa.wire.fields import Fields
+from helexa.wire.openai_chat.choice_reader import MOST, ChoiceReader, as_text, malformed
 
-MOST = 2**53
 PROGRESS = re.compile(rf"({'|'.join(get_args(Phase))}) ([0-9]{{1,15}})/([0-9]{{1,15}})")
 STARTED = re.compile(r"started ([0-9]{1,15}) cached ([0-9]{1,15})")
 
@@ -38,8 +35,14 @@ def read_answer(body: bytes) -> list[Event]:
         choices = completion.objects("choices", MOST)
         if not usage or not choices:
             raise malformed("it has no choices or no usage")
-        said = [event for choice in choices for event in read_choice(choice, "message")]
+        said = list(read_choices(choices, as_text(completion.get("id")) or ""))
     return [Started(usage.prompt_tokens, usage.cached_tokens), *said, Finished(usage)]
+
+
+def read_choices(choices: Sequence[Fields], answer_id: str) -> Iterator[Event]:
+    for i, choice in enumerate(choices):
+        number = choice.integer("index", 0, MOST)
+        yield from ChoiceReader(i if number is None else number, answer_id).read(choice, whole=True)
 
 
 @define(eq=False)
@@ -51,8 +54,7 @@ class StreamReader:
 
     _parser: sse.Parser = field(factory=sse.Parser, init=False)
     _started: Started | None = field(default=None, init=False)
-    _seen: set[int] = field(factory=set, init=False)  # the choices that began
-    _complete: set[int] = field(factory=set, init=False)  # those of them that finished
+    _choices: dict[int, ChoiceReader] = field(factory=dict, init=False)
     _num_deltas: int = field(default=0, init=False)
     _usage: Usage | None = field(default=None, init=False)
     _done: bool = field(default=False, init=False)
@@ -71,7 +73,7 @@ class StreamReader:
         """To be called when the bytes end: yields what is left, or tells that the answer was cut off."""
         if self._done:
             return
-        if not self._seen or self._seen != self._complete:
+        if not self._choices or not all(choice.finished for choice in self._choices.values()):
             raise malformed("the stream ended before the answer was complete")
         self._done = True
         yield Finished(self._usage or self._estimate())
@@ -96,25 +98,18 @@ class StreamReader:
         with reading():
             self._usage = read_usage(chunk) or self._usage
             choices = chunk.objects("choices", MOST) or []
-            events = [event for choice in choices for event in self._read_choice(choice)]
+            answer_id = as_text(chunk.get("id")) or ""
+            events = [event for choice in choices for event in self._read_choice(choice, answer_id)]
         if choices:
             yield from self._start(Started(0))
+        self._num_deltas += sum(isinstance(event, Delta) for event in events)
         yield from events
 
-    def _read_choice(self, choice: Fields) -> Iterator[Event]:
-        self._seen.add(read_index(choice))
-        for event in read_choice(choice, "delta"):
-            if event.choice in self._complete:  # some servers say twice that it is finished
-                continue
-            if isinstance(event, ChoiceFinished):
-                self._complete.add(event.choice)
-            else:
-                self._num_deltas += 1
-            yield event
-
-
-def malformed(what: str) -> UpstreamMalformed:
-    return UpstreamMalformed(f"The upstream's answer cannot be read: {what}.")
+    def _read_choice(self, choice: Fields, answer_id: str) -> Iterator[Event]:
+        number = choice.integer("index", 0, MOST) or 0
+        if number not in self._choices:
+            self._choices[number] = ChoiceReader(number, answer_id)
+        return self._choices[number].read(choice)
 
 
 @contextmanager
@@ -146,50 +141,6 @@ def read_error(error: Json) -> UpstreamError:
     found.type = as_text(error.get("type")) or found.type
     found.code = as_text(error.get("code")) or found.code
     return found
-
-
-def as_text(value: Json) -> str | None:
-    return value if isinstance(value, str) else None
-
-
-def read_index(choice: Fields) -> int:
-    return choice.integer("index", 0, MOST) or 0
-
-
-def read_choice(choice: Fields, said_in: str) -> Iterator[TextDelta | ChoiceFinished]:
-    """What one choice of a chunk, or of a whole answer, says: `said_in` is delta or message."""
-    index = read_index(choice)
-    said = choice.object(said_in) or Fields({})
-    text = said.text("content") or ""
-    logprobs = tuple(read_logprobs(choice.object("logprobs") or Fields({})))
-    if said.has("tool_calls"):
-        raise malformed("it is a tool call, which is not supported")
-    if text or logprobs:
-        yield TextDelta(index, text, logprobs)
-    reason = choice.text("finish_reason")
-    if reason is not None:
-        yield ChoiceFinished(index, read_reason(reason), as_text(choice.get("stop_reason")))
-
-
-def read_reason(reason: str) -> FinishReason:
-    return "length" if reason == "length" else "stop"
-
-
-def read_logprobs(logprobs: Fields) -> Iterator[TokenLogprob]:
-    for token in logprobs.objects("content", MOST) or ():
-        top = [read_logprob(other) for other in token.objects("top_logprobs", MOST) or ()]
-        yield read_logprob(token, tuple(top))
-
-
-def read_logprob(token: Fields, top: tuple[TokenLogprob, ...] = ()) -> TokenLogprob:
-    text = token.required_text("token")
-    values = token.array("bytes", MOST)
-    octets = (
-        text.encode()
-        if values is None
-        else bytes(as_integer(value, token.at("bytes"), 0, 255) for value in values)
-    )
-    return TokenLogprob(text, octets, token.number("logprob", -MOST, MOST) or 0.0, top)
 
 
 def read_usage(parent: Fields) -> Usage | None:

@@ -1,4 +1,4 @@
-"""How an answer is drawn: the sampling fields of a chat request, in both directions."""
+"""How an answer is drawn: the sampling fields of a request, in both directions."""
 
 import re
 
@@ -10,10 +10,12 @@ MAX_STOP_CHARACTERS = 256
 MAX_STOP_IDS = 64
 MAX_BIASES = 1024
 MAX_TOKEN_ID = 2**31 - 1
+MAX_TOP_LOGPROBS = 20
 TOKEN_ID = re.compile(r"[0-9]{1,9}")
 
 
-def read_sampling(body: Fields) -> Sampling:
+def read_sampling(body: Fields, top_logprobs: int | None) -> Sampling:
+    """`top_logprobs` is read apart: chat and completions ask for it in different fields."""
     top_k = body.integer("top_k", -1, MAX_TOKEN_ID)
     return Sampling(
         temperature=body.number("temperature", 0, 2),
@@ -28,7 +30,7 @@ def read_sampling(body: Fields) -> Sampling:
         stop=read_stop(body),
         stop_token_ids=read_stop_ids(body),
         ignore_eos=body.flag("ignore_eos") or False,
-        top_logprobs=read_top_logprobs(body),
+        top_logprobs=top_logprobs,
     )
 
 
@@ -66,7 +68,7 @@ def read_stop_ids(body: Fields) -> tuple[int, ...]:
 
 
 def read_top_logprobs(body: Fields) -> int | None:
-    wanted, top = body.flag("logprobs"), body.integer("top_logprobs", 0, 20)
+    wanted, top = body.flag("logprobs"), body.integer("top_logprobs", 0, MAX_TOP_LOGPROBS)
     if wanted:
         return top or 0
     if top:

@@ -1,0 +1,27 @@
+"""What a request asks for that its answer depends on."""
+
+from attrs import field, frozen
+
+from helexa.conversation import Conversation, Json, Message
+from helexa.wire.openai_responses.settings import Shown
+from helexa.wire.openai_responses.stored import Past
+from helexa.wire.openai_responses.tools import Toolbox
+
+
+@frozen
+class Asked:
+    """`kept` are the messages that a next request goes on from: all but the instructions.
+
+    `toolbox` turns the names of calls back, `echo` is told again in the response, `input` are the items
+    of this request.  `compacts` asks for a summary of the conversation in place of an answer.  `past`
+    is there if the response is to be kept.
+    """
+
+    conversation: Conversation
+    kept: tuple[Message, ...] = ()
+    toolbox: Toolbox = field(factory=Toolbox)
+    shown: Shown = field(factory=Shown)
+    compacts: bool = False
+    echo: dict[str, Json] = field(factory=dict, repr=False)
+    input: tuple[Json, ...] = field(default=(), repr=False)
+    past: Past | None = None

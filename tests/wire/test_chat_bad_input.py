@@ -1,0 +1,264 @@
+"""Every field of a request with every wrong type: refused by its path, or accepted, never a crash."""
+
+import copy
+from collections.abc import Callable, Iterator
+
+import orjson
+import pytest
+from chat_strategies import json_values
+from hypothesis import given
+from hypothesis import strategies as st
+
+from helexa.conversation import Json
+from helexa.errors import InvalidRequest
+from helexa.wire import openai_chat, openai_completions
+from helexa.wire.fields import parse_json
+
+Path = tuple[str | int, ...]
+
+SAMPLING = {
+    "max_tokens": 5,
+    "n": 2,
+    "temperature": 0.5,
+    "top_p": 0.9,
+    "top_k": 40,
+    "min_p": 0.1,
+    "repetition_penalty": 1.1,
+    "frequency_penalty": 0.5,
+    "presence_penalty": 0.5,
+    "logit_bias": {"1": 2.5},
+    "seed": 1,
+    "stop": ["END"],
+    "stop_token_ids": [2],
+    "ignore_eos": True,
+    "stream": True,
+    "stream_options": {"include_usage": True},
+}
+FUNCTION = {
+    "name": "f",
+    "description": "d",
+    "parameters": {"type": "object", "properties": {"a": {"type": "string"}}},
+    "strict": True,
+}
+LABELS = {
+    "user": "u",
+    "safety_identifier": "s",
+    "prompt_cache_key": "k",
+    "metadata": {"a": 1},
+    "store": False,
+}
+CHAT = {
+    "model": "m",
+    **LABELS,
+    "messages": [
+        {"role": "system", "content": "Be kind.", "name": "s"},
+        {
+            "role": "user",
+            "content": [
+                {"type": "text", "text": "What is this?"},
+                {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}},
+            ],
+        },
+        {
+            "role": "assistant",
+            "content": "I look.",
+            "reasoning_content": "hm",
+            "tool_calls": [
+                {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}},
+                {"id": "d", "type": "custom", "custom": {"name": "g", "input": "x"}},
+            ],
+            "function_call": {"name": "f", "arguments": "{}"},
+        },
+        {"role": "tool", "tool_call_id": "c", "content": "a cat", "is_error": False},
+        {"role": "function", "name": "f", "content": "a dog"},
+    ],
+    "tools": [
+        {"type": "function", "function": FUNCTION},
+        {"type": "custom", "custom": {"name": "g", "description": "d"}},
+    ],
+    "tool_choice": {
+        "type": "allowed_tools",
+        "allowed_tools": {
+            "mode": "auto",
+            "tools": [{"type": "function", "function": {"name": "f"}}],
+        },
+    },
+    "parallel_tool_calls": True,
+    "response_format": {
+        "type": "json_schema",
+        "json_schema": {"name": "n", "description": "d", "schema": {"a": 1}, "strict": True},
+    },
+    "logprobs": True,
+    "top_logprobs": 3,
+    "reasoning_effort": "low",
+    "enable_thinking": True,
+    "thinking_budget": 5,
+    "reasoning": {"effort": "low", "max_tokens": 5, "enabled": True, "exclude": False},
+    "thinking": {"type": "enabled", "budget_tokens": 5},
+    "chat_template_kwargs": {"enable_thinking": True, "reasoning_effort": "low", "date": "x"},
+    "max_completion_tokens": 5,
+    **SAMPLING,
+}
+LEGACY = {
+    "model": "m",
+    "messages": [{"role": "user", "content": "hi"}],
+    "functions": [FUNCTION],
+    "function_call": {"name": "f"},
+    "structured_outputs": {"json": {"a": 1}},
+}
+GUIDED = {
+    "model": "m",
+    "messages": [{"role": "user", "content": "hi"}],
+    "structured_outputs": {"choice": ["a", "b"]},
+}
+COMPLETION = {
+    "model": "m",
+    **LABELS,
+    "prompt": ["a", [1, 2]],
+    "echo": True,
+    "logprobs": 3,
+    "best_of": 2,
+    "suffix": "",
+    "guided_regex": "a+",
+    **SAMPLING,
+}
+WRONG: list[Json] = [None, True, -7, 2.5, 10**30, "?", "x" * 1000, [], [[]], [None], {}, {"?": {}}]
+
+# Any value is right below these, and for these themselves the types named here.
+OPAQUE = ("parameters", "schema", "json", "date", "metadata")
+ALSO = {
+    "content": (str, list),
+    "stop": (str, list),
+    "image_url": (str, dict),
+    "arguments": (str, dict),
+    "tool_choice": (str, dict),
+    "function_call": (str, dict),
+    "json": (str, dict),
+    "prompt": (str, list),
+}
+
+
+def paths(value: Json, path: Path = ()) -> Iterator[Path]:
+    """Every place in `value` but what is below an opaque field."""
+    if path:
+        yield path
+    inner: list[tuple[str | int, Json]] = []
+    if isinstance(value, dict) and (not path or path[-1] not in OPAQUE):
+        inner = [*value.items()]
+    elif isinstance(value, list):
+        inner = [*enumerate(value)]
+    for key, each in inner:
+        yield from paths(each, (*path, key))
+
+
+def at(value: Json, path: Path) -> Json:
+    for key in path:
+        value = value[key]
+    return value
+
+
+def changed(body: Json, path: Path, value: Json) -> Json:
+    body = copy.deepcopy(body)
+    at(body, path[:-1])[path[-1]] = value
+    return body
+
+
+def written(path: Path) -> str:
+    text = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in path)
+    return text.removeprefix(".")
+
+
+def related(param: str | None, path: str) -> bool:
+    """Whether an error names the field, one that holds it, or one that it holds."""
+    return param is not None and (param.startswith(path) or path.startswith(param))
+
+
+def refers(param: str | None, path: Path) -> bool:
+    """Whether an error names the choice of a tool where the change took that tool away."""
+    chosen = param is not None and param.startswith(("tool_choice", "function_call"))
+    return chosen and path[0] in ("tools", "functions")
+
+
+def refusal(read: Callable[[Json], object], body: Json) -> InvalidRequest | None:
+    try:
+        read(body)
+    except InvalidRequest as error:
+        return error
+    return None
+
+
+def may_be(path: Path, right: Json, value: Json) -> bool:
+    """Whether `value` is of a type that the field may have."""
+    if value is None or path[-1] == "date":
+        return True
+    if isinstance(right, bool) or isinstance(value, bool):
+        return isinstance(right, bool) and isinstance(value, bool)
+    if isinstance(right, int | float):
+        return isinstance(value, int | float)
+    if isinstance(path[-1], int) and "prompt" in path and len(path) == 2:
+        return isinstance(value, str | list)
+    return isinstance(value, ALSO.get(str(path[-1]), type(right)))
+
+
+BODIES = [
+    pytest.param(openai_chat.read_request, CHAT, id="chat"),
+    pytest.param(openai_chat.read_request, LEGACY, id="functions"),
+    pytest.param(openai_chat.read_request, GUIDED, id="guided"),
+    pytest.param(openai_completions.read_request, COMPLETION, id="completions"),
+]
+
+
+@pytest.mark.parametrize(("read", "body"), BODIES)
+def test_the_bodies_are_right_as_they_stand(read: Callable[[Json], object], body: Json) -> None:
+    assert refusal(read, body) is None
+
+
+@pytest.mark.parametrize(("read", "body"), BODIES)
+def test_every_wrong_type_in_every_field_is_refused_by_its_path(
+    read: Callable[[Json], object], body: Json
+) -> None:
+    for path in paths(body):
+        for value in WRONG:
+            error = refusal(read, changed(body, path, value))
+            if error is None:
+                assert may_be(path, at(body, path), value), (written(path), value)
+            elif value is not None:
+                named = related(error.param, written(path)) or refers(error.param, path)
+                assert named, (written(path), value, error.param)
+                assert 0 < len(error.message) < 300
+
+
+@given(st.data())
+def test_whatever_stands_anywhere_is_read_or_refused(data: st.DataObject) -> None:
+    read, body = data.draw(st.sampled_from([param.values for param in BODIES]))
+    for _ in range(data.draw(st.integers(1, 3))):
+        path = data.draw(st.sampled_from([*paths(body)]))
+        body = changed(body, path, data.draw(json_values))
+    error = refusal(read, body)
+    assert error is None or error.status == 400
+
+
+@pytest.mark.parametrize("opening", ['{"a":', "["])
+@pytest.mark.parametrize("depth", [90, 300, 1000])
+def test_deep_nesting_is_read_or_refused_in_any_field(opening: str, depth: int) -> None:
+    closing = "}" if opening == '{"a":' else "]"
+    deep = parse_json(f'{{"a":{opening * depth}1{closing * depth}}}'.encode())["a"]
+    for body in (CHAT, COMPLETION):
+        read = openai_chat.read_request if body is CHAT else openai_completions.read_request
+        for path in [*paths(body), ("unknown",)]:
+            error = refusal(read, changed(body, path, deep))
+            assert error is None or len(error.message) < 300
+
+
+def test_a_body_nested_beyond_reason_is_not_json() -> None:
+    with pytest.raises(InvalidRequest):
+        parse_json(b'{"messages":' + b"[" * 100_000 + b"]" * 100_000 + b"}")
+
+
+def test_large_requests_are_read() -> None:
+    tools = [{"type": "function", "function": FUNCTION | {"name": f"f{i}"}} for i in range(1000)]
+    long = [{"role": "user", "content": "x" * 2_000_000}, {"role": "assistant", "content": ""}]
+    body = parse_json(
+        orjson.dumps(CHAT | {"tools": tools, "messages": long * 10, "tool_choice": "auto"})
+    )
+    assert len(openai_chat.read_request(body).conversation.tools) == 1000
