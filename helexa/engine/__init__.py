@@ -6,7 +6,7 @@ batch       one loaded model and the sequences on it
 scheduler   pure: what one step computes; no torch
 runner      computes a plan; owns the KV caches
 sequence    one generation: its tokens and how far they are computed
-sampler     the next token from logits
+sampler     the next token from logits      form   which tokens may be drawn at all
 loader      a model from its directory onto the device
 stream      safetensors in slices      checkpoint   the files      verdict   whether nothing lacks
 skeleton    a model without weights

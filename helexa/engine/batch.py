@@ -3,8 +3,9 @@
 from collections.abc import Iterator
 
 from helexa.devices.faults import classify
+from helexa.engine.form import Form
 from helexa.engine.loader import LoadedModel
-from helexa.engine.orders import Add, Failed, Load, Notice, PrefillProgress
+from helexa.engine.orders import Add, Failed, Load, Notice, PrefillProgress, PromptScores
 from helexa.engine.runner import Outcome, Runner, out_of_memory
 from helexa.engine.sampler import Sampler
 from helexa.engine.scheduler import Chunk, plan
@@ -62,12 +63,15 @@ class Batch:
         sequence = self._sequences[chunk.uid]
         in_prompt = sequence.progress.in_prompt
         sequence.computed += chunk.count
+        if sequence.scores:
+            yield PromptScores(chunk.uid, tuple(sequence.scores))
+            sequence.scores.clear()
         if in_prompt:
             yield PrefillProgress(chunk.uid, sequence.computed, len(sequence.order.prompt))
         if outcome is None:
             return
         try:
-            piece = sequence.append(sequence.sampler.draw(outcome))
+            piece = sequence.next(outcome)
         except Exception as error:
             yield self._fail(chunk.uid, own_fault(error, self._order.device))
             return
@@ -118,4 +122,8 @@ def start(order: Add, loaded: LoadedModel) -> Sequence:
     if loaded.max_positions:
         max_tokens = min(max_tokens, max(1, loaded.max_positions - len(order.prompt)))
     sampler = Sampler(order.sampling, order.prompt, loaded.vocab_size, loaded.device)
-    return Sequence(order, max_tokens, sampler, tokens=list(order.prompt))
+    form = None
+    if order.constraint is not None:
+        matcher = order.constraint.matcher()
+        form = Form(matcher, order.stop_ids, max_tokens, loaded.vocab_size, loaded.device)
+    return Sequence(order, max_tokens, sampler, list(order.prompt), form)

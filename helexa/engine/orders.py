@@ -5,7 +5,7 @@ sequence or a loaded model; every notice carries the uid of the order that it an
 """
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 from attrs import field, frozen
 
@@ -34,6 +34,48 @@ class SamplingParams:
     top_logprobs: int | None = None
 
 
+@frozen
+class Script:
+    """What a sequence of a script model says: `tokens`, the last of which ends an answer.
+
+    `tokens_per_second` 0 is as fast as it goes; after `fail_after_tokens` the sequence fails.
+    """
+
+    tokens: tuple[int, ...]
+    tokens_per_second: float = 0.0
+    fail_after_tokens: int | None = None
+
+
+@frozen
+class ScriptLoad:
+    """What the load of a script model pretends: how long it takes, and the memory that it fills."""
+
+    seconds: float
+    weights_bytes: int
+
+
+class Matcher(Protocol):
+    """Where one sequence is in the form that its answer must have.  Lives on the device's thread."""
+
+    def allowed(self) -> tuple[bytearray, bool]:
+        """Which tokens may come next, and whether the answer may end here.
+
+        Bit i % 8 of byte i // 8, from the lowest, is token i.  HelexaError if it cannot be told.
+        """
+
+    def closing(self, allowed: bytearray) -> bytearray:
+        """Of these tokens those that close what is open; all of them if none does."""
+
+    def accept(self, token: int) -> None:
+        """Go on with a token that was allowed.  HelexaError if that leads nowhere."""
+
+
+class Constraint(Protocol):
+    """The form that an answer must have; every sequence takes a matcher of its own."""
+
+    def matcher(self) -> Matcher: ...
+
+
 # -- orders ----------------------------------------------------------------------------------------
 
 
@@ -42,7 +84,8 @@ class Load:
     """Load the model in `path` (config.json, tokenizer, weights); answered by LoadProgress*, Loaded.
 
     `device` is torch's name for it ("cpu", "cuda:0"); `batch_width` bounds the sequences that run at
-    once, `prefill_chunk_tokens` the prompt tokens of one step.
+    once, `prefill_chunk_tokens` the prompt tokens of one step.  With `script` it is a script model, of
+    which no weights are read; its sequences have a script each.
     """
 
     uid: int
@@ -52,6 +95,7 @@ class Load:
     dtype: Dtype
     batch_width: int
     prefill_chunk_tokens: int
+    script: ScriptLoad | None = None
 
 
 @frozen
@@ -65,7 +109,9 @@ class Unload:
 class Add:
     """Start a sequence on the model of `Load` number `model_uid`.
 
-    Answered by PrefillProgress*, then a Piece per token, the last with its `finish`.
+    Answered by PrefillProgress*, then a Piece per token, the last with its `finish`.  `constraint`
+    holds the answer to a form.  `prompt_logprobs` asks for PromptScores of the whole prompt with so
+    many alternatives, before the first Piece.
     """
 
     uid: int
@@ -74,6 +120,9 @@ class Add:
     max_tokens: int
     sampling: SamplingParams = SamplingParams()
     stop_ids: frozenset[int] = frozenset()
+    constraint: Constraint | None = field(default=None, eq=False, repr=False)
+    script: Script | None = None
+    prompt_logprobs: int | None = None
 
 
 @frozen
@@ -125,6 +174,20 @@ class PrefillProgress:
     total_tokens: int
 
 
+Top = tuple[tuple[int, float], ...]  # (token id, logprob), the likeliest first
+
+
+@frozen
+class PromptScores:
+    """More of the prompt's tokens, in order: each with its log-probability and its alternatives.
+
+    The first token of a prompt has nothing before it: it is NaN, without alternatives.
+    """
+
+    uid: int
+    tokens: tuple[tuple[int, float, Top], ...]
+
+
 @frozen
 class Piece:
     """One generated token.  `finish` is set on the last: a stop id ("stop") or max_tokens ("length").
@@ -138,7 +201,7 @@ class Piece:
     token: int
     finish: Literal["stop", "length"] | None = None
     logprob: float | None = None
-    top: tuple[tuple[int, float], ...] = ()
+    top: Top = ()
 
 
 @frozen
@@ -157,4 +220,6 @@ class Crashed:
     reason: str
 
 
-Notice = LoadProgress | Loaded | Unloaded | PrefillProgress | Piece | Failed | Crashed
+Notice = (
+    LoadProgress | Loaded | Unloaded | PrefillProgress | PromptScores | Piece | Failed | Crashed
+)

@@ -10,7 +10,8 @@ import torch
 from attrs import frozen
 from torch import Tensor
 
-from helexa.engine.orders import SamplingParams
+from helexa.engine.form import Masks
+from helexa.engine.orders import SamplingParams, Top
 from helexa.errors import HelexaError
 
 GREEDY_BELOW = 1e-5  # a temperature under which dividing by it gains nothing but overflows
@@ -19,11 +20,15 @@ NUCLEUS_WIDTH = 256  # tokens looked at first for top-p, instead of sorting the 
 
 @frozen
 class Drawn:
-    """A token; `logprob` and `top` as in `orders.Piece`."""
+    """A token; `logprob` and `top` as in `orders.Piece`.
+
+    `redrawn`: another one had been drawn, but the answer was to be closed.
+    """
 
     token: int
     logprob: float | None = None
-    top: tuple[tuple[int, float], ...] = ()
+    top: Top = ()
+    redrawn: bool = False
 
 
 class Sampler:
@@ -43,20 +48,26 @@ class Sampler:
         else:
             self._random.manual_seed(params.seed % 2**64)
 
-    def draw(self, logits: Tensor) -> Drawn:
-        """From `logits` [vocab] in any float dtype.  HelexaError if they are not all finite."""
-        logits = logits.float()
-        low, high = logits.aminmax()  # both NaN if any is
-        if not torch.isfinite(high - low):
-            raise HelexaError(
-                "the model computed something that is not a number: its weights are damaged, or its "
-                'number format is too narrow for it (try dtype = "fp32")'
-            )
-        token = self._choose(self._penalties.apply(logits))
+    def draw(self, logits: Tensor, masks: Masks | None = None) -> Drawn:
+        """From `logits` [vocab] in any float dtype; `masks` tell what may be drawn.
+
+        HelexaError if the logits are not all finite.
+        """
+        logits = finite(logits.float())
+        token, redrawn = self._draw(self._penalties.apply(logits), masks)
         self._penalties.count(token)
         if self._params.top_logprobs is None:
-            return Drawn(token)
-        return Drawn(token, *log_probabilities(logits, token, self._params.top_logprobs))
+            return Drawn(token, redrawn=redrawn)
+        logprob, top = log_probabilities(logits, token, self._params.top_logprobs)
+        return Drawn(token, logprob, top, redrawn)
+
+    def _draw(self, logits: Tensor, masks: Masks | None) -> tuple[int, bool]:
+        if masks is None:
+            return self._choose(logits), False
+        token = self._choose(logits.where(masks.allowed, -torch.inf))
+        if masks.closing is None or masks.closing[token]:
+            return token, False
+        return self._choose(logits.where(masks.closing, -torch.inf)), True
 
     def _choose(self, logits: Tensor) -> int:
         params = self._params
@@ -158,10 +169,27 @@ def pick(weights: Tensor, random: torch.Generator) -> Tensor:
     return torch.searchsorted(mass, point, right=True).clamp(max=len(mass) - 1)
 
 
-def log_probabilities(
-    logits: Tensor, token: int, num_top: int
-) -> tuple[float, tuple[tuple[int, float], ...]]:
+def finite(logits: Tensor) -> Tensor:
+    low, high = logits.aminmax()  # both NaN if any is
+    if not torch.isfinite(high - low):
+        raise HelexaError(
+            "the model computed something that is not a number: its weights are damaged, or its "
+            'number format is too narrow for it (try dtype = "fp32")'
+        )
+    return logits
+
+
+def log_probabilities(logits: Tensor, token: int, num_top: int) -> tuple[float, Top]:
     """Of the token and of the `num_top` likeliest ones, under the model's own distribution."""
-    logs = logits.log_softmax(-1)
-    values, ids = logs.topk(min(num_top, len(logs)))
-    return float(logs[token]), tuple(zip(ids.tolist(), values.tolist(), strict=True))
+    ((_, logprob, top),) = scores(logits[None], [token], num_top)
+    return logprob, top
+
+
+def scores(logits: Tensor, tokens: Sequence[int], num_top: int) -> list[tuple[int, float, Top]]:
+    """Each token with its log-probability by its row of `logits` [tokens, vocab], and the likeliest."""
+    logs = finite(logits.float()).log_softmax(-1)
+    own = logs.gather(-1, torch.tensor(tokens, device=logs.device)[:, None])[:, 0]
+    values, ids = logs.topk(min(num_top, logs.shape[-1]))
+    rows = zip(ids.tolist(), values.tolist(), strict=True)
+    tops = (tuple(zip(row, value, strict=True)) for row, value in rows)
+    return list(zip(tokens, own.tolist(), tops, strict=True))

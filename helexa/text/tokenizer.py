@@ -1,6 +1,7 @@
 """The tokeniser of one model: text to ids, and what each id stands for."""
 
 from collections.abc import Iterable, Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,8 @@ from helexa.text.decoder import ByteLevel, Decoder, read_decoder
 
 if TYPE_CHECKING:
     import tokenizers
+
+    from helexa.text.constraint.compiler import Compiler
 
 MAX_FILE_BYTES = 256 * 1024 * 1024
 NORMALIZED = 4  # composing characters makes a text shorter by at most this factor
@@ -77,6 +80,22 @@ class Tokenizer:
     def count(self, text: str) -> int:
         """How many ids `text` has."""
         return len(self._tokens.encode_batch_fast([text], add_special_tokens=False)[0])
+
+    @cached_property
+    def num_ids(self) -> int:
+        """One more than the largest id."""
+        return max(self._tokens.get_vocab(with_added_tokens=True).values(), default=-1) + 1
+
+    @cached_property
+    def compiler(self) -> "Compiler":
+        """What compiles grammars for this vocabulary; made when it is first asked for."""
+        from helexa.text.constraint.compiler import Compiler
+
+        return Compiler.of(self)
+
+    def token(self, id: int) -> str:
+        """As the vocabulary writes it; "" for an id beyond it."""
+        return self._tokens.id_to_token(id) or ""
 
     def token_id(self, token: str) -> int | None:
         found: int | None = self._tokens.token_to_id(token)
