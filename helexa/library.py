@@ -10,17 +10,26 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import trio
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 
 from helexa import logs
 from helexa.config.schema import Limits
-from helexa.conversation import Conversation, Sampling
+from helexa.conversation import Conversation, TokenLogprob
 from helexa.errors import ServiceUnavailable
-from helexa.fleet.catalogue import NO_QUANT, CatalogueModel, SamplingDefaults
-from helexa.fleet.known import Known, NotFetched, Size, too_long
-from helexa.fleet.limits import Limit, architecture_limit
+from helexa.fleet.catalogue import (
+    NO_QUANT,
+    CatalogueModel,
+    SamplingDefaults,
+    is_directory,
+)
+from helexa.fleet.known import Known, NotFetched, Scores, Size, too_long
+from helexa.fleet.limits import architecture_limit
 from helexa.fleet.sampling import model_defaults
-from helexa.prompters import LatePrompter, Prompters
+from helexa.fleet.script import WINDOW_TOKENS
+from helexa.prompters import Files, LatePrompter, Prompters
+from helexa.prompts import Prompts
+from helexa.renderers import Renderers
+from helexa.scripts import WEIGHTLESS, scripted, tokenizer_in
 from helexa.store import Store, StoredModel
 from helexa.store.facts import ModelFiles, read_facts
 from helexa.store.failures import told_in_words
@@ -28,16 +37,17 @@ from helexa.store.progress import Progress, silent
 from helexa.text.answer import AnswerReader
 from helexa.text.files import ChatFormat
 from helexa.text.length import PromptTooLong
+from helexa.text.markup import Markup
 from helexa.text.prompt import Prompt
-from helexa.text.template import size_of as characters_of
+from helexa.text.prompter import constrained
+from helexa.text.scores import logprob_of
 
 T = TypeVar("T")
 
-MAX_PROMPTS = 4  # rendered and tokenised at once
-LONG_CHARACTERS = 512 * 1024  # a prompt above it is one of the long, of which there is one at once
 MAX_READS = 4  # of the store's small files
 MAX_ADDS = 8
 RETRY_AFTER_SECONDS = 30.0
+MOST_COUNTED_TOKENS = 256 * 1024  # also where the model's own limit is less
 
 log = logs.get("helexa.library")
 
@@ -57,18 +67,19 @@ class Studied:
 class Library:
     _store: Store
     _limits: Limits
+    _renderers: Renderers
     _studied: dict[Path, Studied] = field(factory=dict, init=False)
+    _tokenizers: dict[Path, Studied] = field(factory=dict, init=False)  # of script models
     _prompters: Prompters = field(factory=Prompters, init=False)
-    _prompts: trio.CapacityLimiter = field(
-        factory=partial(trio.CapacityLimiter, MAX_PROMPTS), init=False
-    )
-    _long_prompts: trio.CapacityLimiter = field(
-        factory=partial(trio.CapacityLimiter, 1), init=False
-    )
+    _prompts: Prompts = field(init=False)
     _reads: trio.CapacityLimiter = field(
         factory=partial(trio.CapacityLimiter, MAX_READS), init=False
     )
     _adds: trio.CapacityLimiter = field(factory=partial(trio.CapacityLimiter, MAX_ADDS), init=False)
+
+    @_prompts.default
+    def _make_prompts(self) -> Prompts:
+        return Prompts(self._renderers)
 
     async def known(self, entry: CatalogueModel) -> Known:
         """What the entry's files say; cheap once they were read.
@@ -76,6 +87,8 @@ class Library:
         ServiceUnavailable if this host does not have them: NotFetched if the entry says that a request
         may bring them in.  StoreError if they are not what was added.
         """
+        if entry.is_script:
+            return await self._known_script(entry)
         stored = await self._read(self._store.recorded, entry.wanted)
         if stored is None:
             raise missing(entry)
@@ -84,14 +97,49 @@ class Library:
             studied = self._studied[stored.path] = await self._read(self._study, stored)
         files = (stored.path, stored.added_at)
         prompter = self._prompters.of(files, studied.format)
-        return known_of(entry, stored, studied, prompter, self._limits)
+        return known_of(entry, files, studied, prompter, self._limits)
 
-    async def prompt(self, known: Known, conversation: Conversation) -> Prompt:
-        """Raises ContextLengthExceeded early; a prompt that is only a little too long is returned."""
-        await self._prompters.make((known.path, known.added_at))
-        is_long = characters_of(conversation) > LONG_CHARACTERS
-        limiter = self._long_prompts if is_long else self._prompts
-        return await run(limiter, known.prompt, conversation)
+    async def _known_script(self, entry: CatalogueModel) -> Known:
+        """A script model reads with the tokenizer of another; of files it has its rules alone."""
+        path, added_at = files = await self._tokenizer(entry)
+        studied = self._tokenizers.get(path)
+        if studied is None or studied.added_at != added_at:
+            studied = self._tokenizers[path] = await self._read(study_tokenizer, files)
+        prompter = self._prompters.of(files, studied.format)
+        known = known_of(entry, files, studied, prompter, self._limits)
+        return await self._read(partial(scripted, known), prompter)
+
+    async def _tokenizer(self, entry: CatalogueModel) -> Files:
+        if is_directory(entry.wanted):
+            return await self._read(tokenizer_in, entry.wanted)
+        stored = await self._read(self._store.recorded, entry.wanted)
+        if stored is None:
+            raise missing(entry)
+        return stored.path, stored.added_at
+
+    async def prompts(self, known: Known, conversation: Conversation) -> tuple[Prompt, ...]:
+        """One prompt for the messages of a conversation, or one for each of its texts.
+
+        Raises ContextLengthExceeded early; a prompt that is only a little too long is returned.
+        """
+        made = await self._made(known, conversation, known.limit.input)
+        return await self._prompts.work(conversation, known.finish, conversation, made)
+
+    async def count(self, known: Known, conversation: Conversation) -> int:
+        """The tokens of the prompts, also if they are too long for the model: not if hopelessly."""
+        most = max(known.limit.context, MOST_COUNTED_TOKENS)
+        return sum(len(prompt.ids) for prompt in await self._made(known, conversation, most))
+
+    async def _made(
+        self, known: Known, conversation: Conversation, most_tokens: int
+    ) -> tuple[Prompt, ...]:
+        files = (known.path, known.added_at)
+        prompter = await self._prompters.get(files)
+        try:
+            return await self._prompts.make(prompter, files, conversation, most_tokens)
+        except PromptTooLong as error:
+            param = "prompt" if conversation.texts else "messages"
+            raise too_long(known.limit, error.at_least, at_least=True, param=param) from None
 
     async def fetch(self, entry: CatalogueModel, progress: Progress | None = None) -> None:
         """Have the entry's files in the store, downloading them if they are not.  StoreError.
@@ -99,9 +147,11 @@ class Library:
         `progress` is called in the worker thread, often, with the phase and the bytes done and in all
         (0 if unknown); also after the caller was cancelled, as the download then goes on by itself.
         """
-        if entry.source or "/" in entry.id:
+        if is_directory(entry.wanted):
+            return
+        if entry.can_be_fetched:
             await self.add(entry.wanted, progress)
-        elif await self.find(entry.id) is None:
+        elif await self.find(entry.wanted) is None:
             raise missing(entry)
 
     async def add(self, source: str, progress: Progress | None = None) -> StoredModel:
@@ -150,13 +200,24 @@ class Library:
             )
 
 
+def study_tokenizer(files: Files) -> Studied:
+    """What a script model takes of another's files: no weights, and no window either."""
+    path, added_at = files
+    with told_in_words(path.name, path):
+        return Studied(added_at, WEIGHTLESS, 0, SamplingDefaults(), ChatFormat.load(path))
+
+
 async def run(limiter: trio.CapacityLimiter, work: Callable[..., T], *args: Any) -> T:
     return await trio.to_thread.run_sync(work, *args, limiter=limiter, abandon_on_cancel=True)
 
 
 def missing(entry: CatalogueModel) -> ServiceUnavailable:
     """Why the model cannot be had now, and what to do about it."""
-    if not entry.source and "/" not in entry.id:
+    if entry.is_script and not entry.can_be_fetched:
+        return ServiceUnavailable(
+            f"The store has no model {entry.wanted!r}, which the tokenizer of {entry.id} should be."
+        )
+    if not entry.can_be_fetched:
         return ServiceUnavailable(
             f"Model {entry.id} has no source in the catalogue, and the store has nothing under its id: "
             "give the entry a source."
@@ -171,44 +232,58 @@ def missing(entry: CatalogueModel) -> ServiceUnavailable:
 
 def known_of(
     entry: CatalogueModel,
-    stored: StoredModel,
+    files: Files,
     studied: Studied,
     prompter: LatePrompter,
     limits: Limits,
 ) -> Known:
+    path, added_at = files
+    markup = markup_of(entry, studied.format)
     limit = architecture_limit(
-        studied.max_position_embeddings,
+        studied.max_position_embeddings or entry.max_context or WINDOW_TOKENS,
         max_context=entry.max_context,
         output_reserve=entry.output_reserve,
         max_prompt_tokens=limits.max_prompt_tokens,
     )
     return Known(
         entry=entry,
-        path=stored.path,
+        path=path,
         size=studied.size,
         limit=limit,
         stop_ids=studied.format.stop_ids,
         defaults=studied.defaults,
         tool_call=studied.format.reads_tools,
         reasoning=studied.format.reads_thinking,
-        prompt=partial(make_prompt, prompter, limit),
-        reader=partial(make_reader, prompter),
-        added_at=stored.added_at,
+        finish=partial(finish, prompter, markup),
+        reader=partial(make_reader, prompter, markup),
+        score=partial(score, prompter),
+        added_at=added_at,
     )
 
 
-def make_prompt(prompter: LatePrompter, limit: Limit, conversation: Conversation) -> Prompt:
-    try:
-        return prompter.get().prompt(conversation, limit.input)
-    except PromptTooLong as error:
-        raise too_long(limit, error.at_least, at_least=True) from None
+def markup_of(entry: CatalogueModel, format: ChatFormat) -> Markup:
+    """As the model's files have it, unless the entry knows better."""
+    return evolve(format.markup, tools=entry.tool_parser) if entry.tool_parser else format.markup
+
+
+# Of these three the tokenizer is there since the prompt was made.
+
+
+def finish(
+    prompter: LatePrompter, markup: Markup, conversation: Conversation, prompts: tuple[Prompt, ...]
+) -> tuple[Prompt, ...]:
+    return constrained(prompter.get().tokenizer, markup, conversation, prompts)
 
 
 def make_reader(
-    prompter: LatePrompter, choice: int, sampling: Sampling, prompt: Prompt
+    prompter: LatePrompter, markup: Markup, choice: int, conversation: Conversation, prompt: Prompt
 ) -> AnswerReader:
-    tokenizer = prompter.get().tokenizer  # there since the prompt was made
-    return AnswerReader(choice, tokenizer, sampling.stop, continues=prompt.continues)
+    return AnswerReader(choice, prompter.get().tokenizer, conversation, prompt, markup)
+
+
+def score(prompter: LatePrompter, tokens: Scores) -> tuple[TokenLogprob, ...]:
+    tokenizer = prompter.get().tokenizer
+    return tuple(logprob_of(tokenizer, *token) for token in tokens)
 
 
 def size_of(files: ModelFiles) -> Size:

@@ -11,7 +11,7 @@ import trio
 from attrs import define, field
 
 from helexa.text.files import ChatFormat
-from helexa.text.prompt import Prompter
+from helexa.text.prompter import Prompter
 
 MOST_UNUSED = 8
 
@@ -52,8 +52,8 @@ class Prompters:
             found = self._held[files] = LatePrompter(files[0], format)
         return found
 
-    async def make(self, files: Files) -> None:
-        """See to it that the prompter of `files`, which the caller holds, is there.  StoreError."""
+    async def get(self, files: Files) -> Prompter:
+        """The prompter of `files`, which the caller holds, made if it is not there.  StoreError."""
         prompter = self._recent[files] = self._held[files]
         self._recent.move_to_end(files)
         if len(self._recent) > MOST_UNUSED:
@@ -62,3 +62,4 @@ class Prompters:
             await trio.to_thread.run_sync(
                 prompter.get, limiter=prompter.one_at_a_time, abandon_on_cancel=True
             )
+        return prompter.get()

@@ -6,12 +6,14 @@ from typing import Protocol
 
 from attrs import frozen
 
-from helexa.conversation import ChoiceFinished, Conversation, Sampling, TextDelta
-from helexa.engine.orders import Piece
+from helexa.conversation import ChoiceFinished, Conversation, Delta, TokenLogprob
+from helexa.engine.orders import Piece, ScriptLoad, Top
 from helexa.errors import ContextLengthExceeded, ServiceUnavailable
 from helexa.fleet.catalogue import CatalogueModel, SamplingDefaults
 from helexa.fleet.limits import Limit
 from helexa.text.prompt import Prompt
+
+Scores = Sequence[tuple[int, float, Top]]  # token id, log-probability, alternatives
 
 
 class NotFetched(ServiceUnavailable):
@@ -19,11 +21,13 @@ class NotFetched(ServiceUnavailable):
 
 
 class Reader(Protocol):
-    """Turns the tokens of one answer into text (`helexa.text.answer.AnswerReader`)."""
+    """Turns the tokens of one answer into events (`helexa.text.answer.AnswerReader`)."""
 
     @property
     def stopped(self) -> bool: ...
-    def push(self, piece: Piece) -> Sequence[TextDelta | ChoiceFinished]: ...
+    @property
+    def reasoning_tokens(self) -> int: ...
+    def push(self, piece: Piece) -> Sequence[Delta | ChoiceFinished]: ...
 
 
 @frozen
@@ -54,9 +58,11 @@ class Size:
 class Known:
     """One model's files, read.
 
-    `prompt` renders and tokenises a conversation (slow: a worker thread's work), ContextLengthExceeded
-    where it is hopelessly long; `reader` makes a reader for answer number n to a prompt.  `added_at` is
-    when the files came here, in seconds since 1970.
+    `finish` adds to the prompts of a conversation what its answers are bound to (slow: a worker
+    thread's work; InvalidRequest where that is impossible).  `reader` makes a reader for answer number
+    n to a prompt, `score` tells the tokens of a prompt that were scored in its vocabulary's words.
+    `added_at` is when the files came here, in seconds since 1970.  `script` is how a script model is
+    loaded.
     """
 
     entry: CatalogueModel
@@ -67,23 +73,28 @@ class Known:
     defaults: SamplingDefaults
     tool_call: bool
     reasoning: bool
-    prompt: Callable[[Conversation], Prompt]
-    reader: Callable[[int, Sampling, Prompt], Reader]
+    finish: Callable[[Conversation, tuple[Prompt, ...]], tuple[Prompt, ...]]
+    reader: Callable[[int, Conversation, Prompt], Reader]
+    score: Callable[[Scores], tuple[TokenLogprob, ...]]
     added_at: float = 0.0
+    script: ScriptLoad | None = None
 
     @property
     def id(self) -> str:
         return self.entry.id
 
 
-def too_long(limit: Limit, tokens: int, *, at_least: bool = False) -> ContextLengthExceeded:
+def too_long(
+    limit: Limit, tokens: int, *, at_least: bool = False, param: str = "messages"
+) -> ContextLengthExceeded:
     """The refusal of a prompt of so many tokens, or of `at_least` so many."""
     count = f"at least {tokens}" if at_least else f"{tokens}"
+    have = "has" if param == "prompt" else "have"
     return ContextLengthExceeded(
         f"This model's maximum context length is {limit.context} tokens. However, "
-        f"your messages have {count} tokens, and {limit.output} are kept for "
-        f"the answer. Shorten the messages to {limit.input} tokens.",
-        param="messages",
+        f"your {param} {have} {count} tokens, and {limit.output} are kept for "
+        f"the answer. Shorten the {param} to {limit.input} tokens.",
+        param=param,
         prompt_len=tokens,
         max=limit.input,
     )

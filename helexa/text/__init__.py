@@ -1,10 +1,12 @@
 """Between conversations and tokens.  Pure but for reading a model's files; only a node loads it.
 
-prompt      Prompter: conversation to prompt, bound to a model's directory, of whose
+prompter    conversation to prompt, bound to a model's directory, of whose
 files       ChatFormat is the small part; length refuses what cannot fit
-template    chat templates            chat       what a template reads, in its several forms
-sandbox     Jinja that cannot harm    tokenizer  text to ids; decoder: what an id stands for
+template    what a chat template is asked; chat: what it reads, in several forms
+render      does it, in a process that may be killed (`helexa.renderers`)
+source      what is seen in a template without running it
+tokenizer   text to ids; decoder: what an id stands for
 answer      AnswerReader: tokens to events, by
-detokenize  tokens to text as they come, and
-stops       stop strings found in it
+detokenize  tokens to text as they come,  stops    stop strings found in it,
+markup/     calls and reasoning found in it, and   scores   log-probabilities that wait for it
 """

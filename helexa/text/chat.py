@@ -1,10 +1,14 @@
 """A conversation as the list of messages that a chat template reads.  Pure.
 
 The forms differ in what they ask of a template: `messages_of` is the common one, `without_tools` is
-for templates that know no tools, `simplified` for those that insist on user and assistant in turn.
+for templates that know no tools, `in_parts` for those that want content as a list, `with_short_ids`
+for those that count the characters of an id, `simplified` for those that insist on user and assistant
+in turn.
 """
 
-from collections.abc import Iterator, Sequence
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import groupby
 from typing import Any
 
 import orjson
@@ -27,19 +31,22 @@ ChatMessage = dict[str, Any]
 # A line that Claude Code puts first into its system prompt.  It differs from request to request, so
 # that no prefix of two prompts would ever be the same.
 BILLING_LINE = "x-anthropic-billing-header:"
+ERROR = "Error: "
+SHORT_ID_CHARACTERS = 9
 
 
 def messages_of(conversation: Conversation) -> list[ChatMessage]:
     """All that the system and the developer said in one leading system message, then the turns.
 
     Arguments of tool calls are objects where they parse, else they stay text; each tool result is a
-    message of its own and bears the name of its tool.
+    message of its own, bears the name of its tool and has the place of its call.
     """
     names = call_names(conversation.messages)
     system = "\n\n".join(system_texts(conversation.messages))
     leading = [{"role": "system", "content": system}] if system else []
-    turns = (message for message in conversation.messages if not is_system(message))
-    return [*leading, *(turn for message in turns for turn in turns_of(message, names))]
+    said = (message for message in conversation.messages if not is_system(message))
+    turns = (turn for message in said for turn in turns_of(message, names))
+    return [*leading, *results_in_order(turns)]
 
 
 def is_system(message: Message) -> bool:
@@ -49,11 +56,12 @@ def is_system(message: Message) -> bool:
 def system_texts(messages: Sequence[Message]) -> Iterator[str]:
     for message in filter(is_system, messages):
         for part in message.parts:
-            if isinstance(part, Text):
-                lines = part.text.split("\n")
-                text = "\n".join(line for line in lines if not line.startswith(BILLING_LINE))
-                if text:
-                    yield text
+            if isinstance(part, Text) and (text := without_billing_line(part.text)):
+                yield text
+
+
+def without_billing_line(text: str) -> str:
+    return text.partition("\n")[2] if text.startswith(BILLING_LINE) else text
 
 
 def call_names(messages: Sequence[Message]) -> dict[str, str]:
@@ -67,10 +75,23 @@ def turns_of(message: Message, names: dict[str, str]) -> Iterator[ChatMessage]:
     for part in message.parts:
         if isinstance(part, ToolResult):
             name = message.name or names.get(part.call_id, "")
-            content = content_of(part.content)
+            content = result_of(part)
             yield {"role": "tool", "tool_call_id": part.call_id, "name": name, "content": content}
     if said or message.role != "tool":
         yield turn_of(message.role, said)
+
+
+def results_in_order(turns: Iterable[ChatMessage]) -> Iterator[ChatMessage]:
+    """The results of calls in the order of the calls: most templates tell by that alone which is whose,
+    and clients that run their tools at once send the result first that was there first."""
+    places: dict[str, int] = {}
+    for is_result, run in groupby(turns, lambda turn: turn["role"] == "tool"):
+        if is_result:
+            yield from sorted(run, key=lambda turn: places.get(turn["tool_call_id"], len(places)))
+            continue
+        said = list(run)
+        yield from said
+        places = {call["id"]: place for place, call in enumerate(said[-1].get("tool_calls", ()))}
 
 
 def turn_of(role: str, parts: Sequence[Part]) -> ChatMessage:
@@ -78,10 +99,17 @@ def turn_of(role: str, parts: Sequence[Part]) -> ChatMessage:
     thought = "".join(part.text for part in parts if isinstance(part, Reasoning))
     calls = [call_of(part) for part in parts if isinstance(part, ToolCall)]
     if thought:
-        turn |= {"reasoning_content": thought, "thinking": thought}  # templates know either name
+        turn["reasoning_content"] = thought
     if calls:
         turn["tool_calls"] = calls
     return turn
+
+
+def result_of(result: ToolResult) -> Json:
+    """What a tool gave.  Templates know no errors, so that the text has to say it is one."""
+    content = content_of(result.content)
+    says_so = not isinstance(content, str) or "error" in content[:64].lower()
+    return content if says_so or not result.is_error else ERROR + content
 
 
 def content_of(parts: Sequence[Part]) -> Json:
@@ -103,7 +131,9 @@ def call_of(call: ToolCall) -> Json:
 def arguments_of(call: ToolCall) -> Json:
     try:
         arguments = orjson.loads(call.arguments or "{}")
-        orjson.dumps(arguments)  # refuses what is nested too deep to be written again
+        orjson.dumps(
+            [[[[[[[[arguments]]]]]]]]
+        )  # refuses what is too deep to be sent on, inside more
     except (orjson.JSONDecodeError, orjson.JSONEncodeError):
         return call.arguments
     return arguments if isinstance(arguments, dict) else call.arguments
@@ -167,8 +197,69 @@ def dumps(value: Json) -> str:
 # -- for strict templates ------------------------------------------------------------------------------
 
 
+def in_parts(messages: Sequence[ChatMessage]) -> list[ChatMessage]:
+    """Content as a list of parts throughout."""
+    return [
+        message | {"content": [{"type": "text", "text": content}] if content else []}
+        if isinstance(content := message["content"], str)
+        else message
+        for message in messages
+    ]
+
+
+def with_calls(
+    messages: Sequence[ChatMessage], change: Callable[[Json], Json]
+) -> list[ChatMessage]:
+    return [
+        message | {"tool_calls": [change(call) for call in calls]}
+        if (calls := message.get("tool_calls"))
+        else message
+        for message in messages
+    ]
+
+
+def with_text_arguments(messages: Sequence[ChatMessage]) -> list[ChatMessage]:
+    """Arguments of calls as JSON text."""
+
+    def written(call: Json) -> Json:
+        function = call["function"]
+        arguments = function["arguments"]
+        text = arguments if isinstance(arguments, str) else dumps(arguments)
+        return call | {"function": function | {"arguments": text}}
+
+    return with_calls(messages, written)
+
+
+def with_short_ids(messages: Sequence[ChatMessage]) -> list[ChatMessage]:
+    """Calls have ids of nine letters and digits, the same one for the same id whatever the request."""
+    return [
+        message | {"tool_call_id": short_id(message["tool_call_id"])}
+        if "tool_call_id" in message
+        else message
+        for message in with_calls(messages, lambda call: call | {"id": short_id(call["id"])})
+    ]
+
+
+def short_id(id: str) -> str:
+    if len(id) == SHORT_ID_CHARACTERS and id.isascii() and id.isalnum():
+        return id
+    return hashlib.sha256(id.encode()).hexdigest()[:SHORT_ID_CHARACTERS]
+
+
+def without_thoughts(messages: Sequence[ChatMessage], *, mixed: bool = False) -> list[ChatMessage]:
+    """Without what was thought: anywhere, or where text and calls followed if `mixed`."""
+    return [
+        {key: value for key, value in message.items() if key != "reasoning_content"}
+        if not mixed or (message["content"] and message.get("tool_calls"))
+        else message
+        for message in messages
+    ]
+
+
 def simplified(messages: Sequence[ChatMessage]) -> list[ChatMessage]:
-    """No system message, and no two in a row from one side: its text goes into the next user's."""
+    """No system message, and no two in a row from one side: the text goes into the next user's, and what
+    a user says right after a tool's result into that.
+    """
     turns = list(messages)
     if turns and turns[0]["role"] == "system":
         turns[0] = {"role": "user", "content": turns[0]["content"]}
@@ -182,8 +273,9 @@ def simplified(messages: Sequence[ChatMessage]) -> list[ChatMessage]:
 
 
 def can_join(first: ChatMessage, second: ChatMessage) -> bool:
+    roles = (first["role"], second["role"])
     return (
-        first["role"] == second["role"] != "tool"
+        roles in (("user", "user"), ("assistant", "assistant"), ("tool", "user"))
         and not first.get("tool_calls")
         and not second.get("tool_calls")
         and isinstance(first["content"], str)

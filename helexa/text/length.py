@@ -61,6 +61,12 @@ def check_length(text: str, tokenizer: Tokenizer, most: int | None) -> None:
             raise PromptTooLong(num_tokens // CUTS_ADD)
 
 
+def check_count(num_tokens: int, most: int | None) -> None:
+    """PromptTooLong, as for a text, if it is more than a little too long."""
+    if most is not None and num_tokens > CUTS_ADD * most:
+        raise PromptTooLong(num_tokens)
+
+
 def check_size(num_bytes: int, tokenizer: Tokenizer, most: int) -> None:
     if tokenizer.longest and num_bytes > most * tokenizer.longest:
         raise PromptTooLong(-(-num_bytes // tokenizer.longest))

@@ -2,7 +2,7 @@
 
 import json
 import struct
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,7 @@ from helexa.config.schema import Store as Settings
 from helexa.conversation import Conversation, Message, Text
 from helexa.fleet.catalogue import CatalogueModel
 from helexa.library import Library
+from helexa.renderers import Renderers, open_renderers
 from helexa.store import Store
 from helexa.store.record import Pin, write_record
 from helexa.store.source import directory_name, parse_source
@@ -65,13 +66,14 @@ def store(root: Path) -> Store:
 def put(store: Store, root: Path) -> Callable[..., Path]:
     """Puts a model with this source into the store; returns its directory."""
 
-    def put(source: str = SOURCE, template: str = "{{ messages[-1].content }}") -> Path:
+    def put(source: str = SOURCE, template: str | None = "{{ messages[-1].content }}") -> Path:
         path = root / "models" / directory_name(parse_source(source))
         path.mkdir()
         (path / "config.json").write_text(json.dumps(CONFIG))
         (path / "generation_config.json").write_text('{"eos_token_id": 7, "temperature": 0.5}')
         (path / "tokenizer_config.json").write_text(json.dumps({"eos_token": END}))
-        (path / "chat_template.jinja").write_text(template)
+        if template is not None:
+            (path / "chat_template.jinja").write_text(template)
         toy_tokenizer().save(str(path / "tokenizer.json"))
         write_weights(path / "model.safetensors")
         write_record(path, source, Pin(None, {}), "safetensors")
@@ -81,8 +83,14 @@ def put(store: Store, root: Path) -> Callable[..., Path]:
 
 
 @pytest.fixture
-def library(store: Store) -> Library:
-    return Library(store, evolve(Limits(), max_prompt_tokens=0))
+async def renderers() -> AsyncGenerator[Renderers, None]:
+    async with open_renderers() as renderers:
+        yield renderers
+
+
+@pytest.fixture
+def library(store: Store, renderers: Renderers) -> Library:
+    return Library(store, evolve(Limits(), max_prompt_tokens=0), renderers)
 
 
 @pytest.fixture

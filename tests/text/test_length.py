@@ -14,7 +14,8 @@ from tokenizers import normalizers
 from helexa.conversation import Conversation, Message, Reasoning, Text, ToolResult
 from helexa.store import StoredModel
 from helexa.text.length import PromptTooLong, check_length, check_said
-from helexa.text.prompt import Prompter
+from helexa.text.prompter import Prompter
+from helexa.text.render import Rendered
 from helexa.text.tokenizer import Tokenizer
 
 
@@ -108,9 +109,8 @@ def test_no_text_makes_more_tokens_than_the_limit_lets_it(
     made: list[int] = []
     monkeypatch.setattr(Tokenizer, "encode", noting(Tokenizer.encode, made))
     monkeypatch.setattr(Tokenizer, "count", noting(Tokenizer.count, made))
-    messages = (Message("user", (Text(text * (size // len(text.encode()))),)),)
     with suppress(PromptTooLong):
-        prompter.prompt(Conversation("m", messages), 6144)
+        prompter.prompt(Rendered(text * (size // len(text.encode()))), 6144)
     assert sum(made) <= 3 * 65_536
 
 
@@ -129,8 +129,7 @@ def noting(method: Callable[..., Any], made: list[int]) -> Callable[..., Any]:
 def test_a_prompt_that_fits_is_what_a_whole_encoding_makes_of_it(demo_model: StoredModel) -> None:
     prompter = Prompter.load(demo_model.path)
     text = ("#" * 80 + "\n" + " " * 80) * 1500  # 241 500 bytes, few tokens: counted first
-    conversation = Conversation("m", (Message("user", (Text(text),)),))
-    prompt = prompter.prompt(conversation, 6144)
+    prompt = prompter.prompt(Rendered(text), 6144)
     assert len(prompt.ids) <= 6144
-    assert prompt == prompter.prompt(conversation)
+    assert prompt == prompter.prompt(Rendered(text))
     assert prompt.ids == prompter.tokenizer.encode(prompt.text)

@@ -2,13 +2,30 @@ import json
 from pathlib import Path
 
 import pytest
+from attrs import evolve
 from tokenizers import Tokenizer as Library
+from tokenizers import processors
+from transformers import AutoTokenizer
 
-from helexa.conversation import Conversation, Image, Json, Message, Part, Text, Tool, ToolResult
-from helexa.errors import StoreError, VisionUnsupported
+from helexa.conversation import (
+    Conversation,
+    Image,
+    Json,
+    Message,
+    Part,
+    Text,
+    Thinking,
+    Tool,
+    ToolResult,
+)
+from helexa.errors import InvalidRequest, StoreError, VisionUnsupported
 from helexa.store import StoredModel
 from helexa.text.files import ChatFormat
-from helexa.text.prompt import Prompter
+from helexa.text.length import PromptTooLong
+from helexa.text.prompt import Prompt
+from helexa.text.prompter import Prompter
+from helexa.text.render import Rendered, render
+from helexa.text.template import plain
 from helexa.text.tokenizer import Tokenizer
 
 HELLO = Conversation("m", (Message("user", (Text("Paris"),)),))
@@ -21,6 +38,14 @@ def model(tmp_path: Path, byte_level_library: Library) -> Path:
     return tmp_path
 
 
+def prompt_of(prompter: Prompter, conversation: Conversation) -> Prompt:
+    """As `helexa.prompts` makes it, rendered in this process."""
+    order = prompter.order(conversation)
+    rendered = plain(conversation) if order is None else render(order)
+    assert isinstance(rendered, Rendered)
+    return prompter.prompt(rendered)
+
+
 def put(model: Path, name: str, value: Json) -> None:
     (model / name).parent.mkdir(exist_ok=True)
     (model / name).write_text(value if isinstance(value, str) else json.dumps(value))
@@ -29,7 +54,7 @@ def put(model: Path, name: str, value: Json) -> None:
 def test_the_prompt_is_the_rendered_template_in_tokens(model: Path, byte_level: Tokenizer) -> None:
     tokens = {"bos_token": {"content": "<|begin|>"}, "eos_token": "<|end|>", "pad_token": None}
     put(model, "tokenizer_config.json", tokens | {"chat_template": DEFAULT})
-    prompt = Prompter.load(model).prompt(HELLO)
+    prompt = prompt_of(Prompter.load(model), HELLO)
     assert prompt.text == "<|begin|>Paris<|end|>"
     assert prompt.ids == byte_level.encode("<|begin|>Paris<|end|>")
     assert len(prompt.ids) < 8
@@ -37,7 +62,7 @@ def test_the_prompt_is_the_rendered_template_in_tokens(model: Path, byte_level: 
 
 
 def test_what_was_said_is_not_shown_by_accident(model: Path) -> None:
-    assert repr(Prompter.load(model).prompt(HELLO)) == "Prompt(continues=False)"
+    assert repr(prompt_of(Prompter.load(model), HELLO)) == "Prompt(continues=False)"
 
 
 @pytest.mark.parametrize(
@@ -54,7 +79,7 @@ def test_what_was_said_is_not_shown_by_accident(model: Path) -> None:
 def test_the_template_is_found_where_models_keep_it(model: Path, files: dict[str, Json]) -> None:
     for name, content in files.items():
         put(model, name, content)
-    assert Prompter.load(model).prompt(HELLO).text == "jinja"
+    assert prompt_of(Prompter.load(model), HELLO).text == "jinja"
 
 
 @pytest.mark.parametrize("place", ["list", "file"])
@@ -71,13 +96,16 @@ def test_a_template_for_tools_is_used_for_tools(model: Path, place: str) -> None
     prompter = Prompter.load(model)
     tools = (Tool("weather", None, {}),)
     with_tools = Conversation("m", HELLO.messages, tools=tools)
-    assert (prompter.prompt(HELLO).text, prompter.prompt(with_tools).text) == ("d", "weather")
+    assert (prompt_of(prompter, HELLO).text, prompt_of(prompter, with_tools).text) == (
+        "d",
+        "weather",
+    )
     assert prompter.format.reads_tools
 
 
 def test_a_model_without_a_template_gets_the_plain_form(model: Path) -> None:
     prompter = Prompter.load(model)
-    assert prompter.prompt(HELLO).text == "user: Paris\n\nassistant:"
+    assert prompt_of(prompter, HELLO).text == "user: Paris\n\nassistant:"
     assert not prompter.format.reads_tools
     assert not prompter.format.reads_thinking
 
@@ -133,7 +161,7 @@ PICTURE = Image("data:image/png;base64,AA")
 def test_a_picture_is_refused(model: Path, part: Part) -> None:
     messages = (*HELLO.messages, Message("user", (part,)))
     with pytest.raises(VisionUnsupported) as refused:
-        Prompter.load(model).prompt(Conversation("m", messages))
+        Prompter.load(model).order(Conversation("m", messages))
     assert refused.value.param == "messages[1].content"
     assert refused.value.details["model_id"] == "m"
     assert refused.value.details["suggestion"]
@@ -168,6 +196,89 @@ def test_values_of_the_wrong_kind_are_passed_over(model: Path) -> None:
 @pytest.mark.real
 def test_the_demo_model_is_asked_as_it_was_trained(demo_model: StoredModel) -> None:
     prompter = Prompter.load(demo_model.path)
-    prompt = prompter.prompt(HELLO)
+    prompt = prompt_of(prompter, HELLO)
     assert prompt.text.endswith("<|im_start|>user\nParis<|im_end|>\n<|im_start|>assistant\n")
     assert prompter.format.stop_ids == {2}
+
+
+# -- texts as they are ---------------------------------------------------------------------------------
+
+TOKENS = {"bos_token": "<|begin|>", "eos_token": "<|end|>"}
+
+
+def ids_of(model: Path, *texts: str | tuple[int, ...]) -> list[tuple[int, ...]]:
+    found = Prompter.load(model).texts(Conversation("m", texts=texts))
+    return [prompt.ids for prompt in found]
+
+
+@pytest.mark.parametrize("processor", [None, "bos", "both"])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"add_bos_token": True},
+        {"add_bos_token": False},
+        {"add_eos_token": True},
+        {"add_bos_token": True, "add_eos_token": True},
+        {"add_bos_token": None},
+    ],
+    ids=str,
+)
+def test_a_text_has_the_tokens_that_transformers_gives_it(
+    model: Path, byte_level_library: Library, settings: dict[str, Json], processor: str | None
+) -> None:
+    library = Library.from_str(byte_level_library.to_str())
+    if processor is not None:
+        special = [(token, library.token_to_id(token)) for token in TOKENS.values()]
+        single = "<|begin|> $A" if processor == "bos" else "<|begin|> $A <|end|>"
+        library.post_processor = processors.TemplateProcessing(
+            single=single, pair=None, special_tokens=special
+        )
+    library.save(str(model / "tokenizer.json"))
+    named = {"tokenizer_class": "PreTrainedTokenizerFast"}
+    put(model, "tokenizer_config.json", {**TOKENS, **named, **settings})
+    theirs = AutoTokenizer.from_pretrained(model)
+    texts = ("Paris", "", "<|end|> naïve", " 😀")
+    assert ids_of(model, *texts) == [tuple(theirs(text).input_ids) for text in texts]
+
+
+def test_ids_are_taken_as_they_are_and_their_text_is_told(
+    model: Path, byte_level: Tokenizer
+) -> None:
+    given = byte_level.encode("<|begin|>Paris 😀")
+    (prompt,) = Prompter.load(model).texts(Conversation("m", texts=(given,)))
+    assert (prompt.ids, prompt.text, prompt.continues) == (given, "<|begin|>Paris 😀", True)
+
+
+@pytest.mark.parametrize("wrong", [-1, 10**6, 2**60])
+def test_ids_that_are_no_tokens_are_refused_with_their_place(model: Path, wrong: int) -> None:
+    with pytest.raises(InvalidRequest, match=f"{wrong}, which is no token") as refused:
+        ids_of(model, "a", (1, wrong))
+    assert refused.value.param == "prompt[1]"
+
+
+def test_every_text_may_be_too_long_and_all_of_them_together(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prompter = Prompter.load(model)
+    for text in ("x" * 100_000, (1,) * 201):
+        with pytest.raises(PromptTooLong):
+            list(prompter.texts(Conversation("m", texts=("a", text)), 100))
+    (prompt,) = prompter.texts(Conversation("m", texts=((1,) * 101,)), 100)
+    assert len(prompt.ids) == 101  # a little too long: whoever asked tells it
+    monkeypatch.setattr("helexa.text.prompter.MAX_TEXTS_CHARACTERS", 20)
+    with pytest.raises(InvalidRequest, match="20 characters at most") as refused:
+        ids_of(model, "x" * 11, "y" * 10)
+    assert refused.value.param == "prompt"
+
+
+def test_gpt_oss_is_told_of_effort_in_its_own_words(model: Path) -> None:
+    template = "<|channel|>{{ reasoning_effort }}{{ messages and '' }}{# <|message|> #}"
+    put(model, "chat_template.jinja", template)
+    prompter = Prompter.load(model)
+    for effort, told in [("minimal", "low"), ("medium", "medium"), ("xhigh", "high")]:
+        asked = evolve(HELLO, thinking=Thinking(effort=effort))
+        assert prompt_of(prompter, asked).text == f"<|channel|>{told}"
+    put(model, "chat_template.jinja", "{{ reasoning_effort }}{{ messages and '' }}")
+    asked = evolve(HELLO, thinking=Thinking(effort="minimal"))
+    assert prompt_of(Prompter.load(model), asked).text == "minimal"
