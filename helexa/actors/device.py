@@ -2,18 +2,21 @@
 
 Trio posts orders to the thread, the thread posts notices back, once per step.  The thread lives as
 long as the actor: CUDA contexts, graphs and streams belong to a thread, so all torch work stays on it.
+Script models need no thread: their orders go to a driver of their own (`helexa.actors.script`).
 """
 
 import itertools
 import queue
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import trio
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 
 from helexa import logs
+from helexa.actors.driver import Deliver, Driver, is_last
+from helexa.actors.script import ScriptDriver
 from helexa.actors.supervisor import hopeless
 from helexa.devices.discovery import DeviceInfo
 from helexa.devices.monitor import Readings
@@ -26,10 +29,8 @@ from helexa.engine.orders import (
     Loaded,
     Notice,
     Order,
-    Piece,
     Stop,
     Unload,
-    Unloaded,
 )
 from helexa.errors import DevicePoisoned, ServiceUnavailable
 
@@ -41,6 +42,9 @@ RECOVERING_SECONDS = 2.0  # what a client should wait for after a crash
 FIRST_LOAD_SECONDS = 30.0  # the guess at how long a model takes to load, before one did
 
 
+Made = TypeVar("Made", Load, Add)
+
+
 class Worker(Protocol):
     """What the thread drives: `helexa.engine.worker.Worker`, or a fake in tests."""
 
@@ -48,17 +52,6 @@ class Worker(Protocol):
     def idle(self) -> bool: ...
     def apply(self, order: Load | Unload | Add | Abort) -> Sequence[Notice]: ...
     def step(self) -> Sequence[Notice]: ...
-
-
-Deliver = Callable[[Sequence[Notice]], None]
-
-
-class Driver(Protocol):
-    """Runs a worker somewhere: on a thread of its own, or as a task on a test's virtual clock."""
-
-    def post(self, order: Order) -> None: ...
-    def forget(self) -> None: ...
-    async def run(self, deliver: Deliver) -> None: ...
 
 
 class DeviceThread:
@@ -168,16 +161,6 @@ class Waiting:
             self.deliver([last_notice(uid)])
 
 
-def is_last(notice: Notice) -> bool:
-    """Whether the device has forgotten the notice's uid."""
-    match notice:
-        case Piece():
-            return notice.finish is not None
-        case Failed() | Crashed() | Unloaded():
-            return True
-    return False
-
-
 @frozen
 class DeviceStatus:
     info: DeviceInfo
@@ -205,6 +188,7 @@ class Device:
         self.info = info
         self.readings: Readings | None = None
         self._driver = driver
+        self._scripts = ScriptDriver()
         self._read = read
         self._on_poisoned = on_poisoned
         self._waiting = Waiting()
@@ -217,7 +201,12 @@ class Device:
     # -- what others call, from the Trio thread --------------------------------------------------
 
     def status(self) -> DeviceStatus:
-        return DeviceStatus(self.info, self.readings, self._poisoned, len(self._sequences))
+        """What script models pretend to fill is not there for others, though no driver tells of it."""
+        readings, filled = self.readings, self._scripts.filled_mb
+        if readings is not None and filled:
+            used, free = readings.vram_used_mb + filled, readings.vram_free_mb - filled
+            readings = evolve(readings, vram_used_mb=used, vram_free_mb=max(0, free))
+        return DeviceStatus(self.info, readings, self._poisoned, len(self._sequences))
 
     async def refresh(self) -> None:
         """Read the device now; what it does not tell this time stays as it was."""
@@ -226,19 +215,19 @@ class Device:
     def load(self, order: Callable[[int], Load]) -> tuple[int, Inbox]:
         """Begin a load; its inbox also tells of a later crash.  Give it back with `unload`."""
         self._refuse_poisoned()
-        uid = next(self._uids)
-        inbox = self._waiting.open([uid])
-        self._driver.post(order(uid))
-        return uid, inbox
+        made = self._number(order)
+        inbox = self._waiting.open([made.uid])
+        self._post(made)
+        return made.uid, inbox
 
     def abandon(self, uid: int) -> None:
         """Drop a load that is not done, or whose model crashed.  Never waits."""
         self._waiting.close(uid)
-        self._driver.post(Abort(uid))
+        self._post(Abort(uid))
 
     def unload(self, uid: int) -> None:
         """Free a loaded model; Unloaded (or Failed, if the device dies) comes in its inbox."""
-        self._driver.post(Unload(uid))
+        self._post(Unload(uid))
 
     @contextmanager
     def sequences(
@@ -249,11 +238,12 @@ class Device:
         Gives their uids and the inbox that all of their notices come to.
         """
         self._refuse_poisoned()
-        uids = [next(self._uids) for _ in orders]
+        numbered = [self._number(order) for order in orders]
+        uids = [order.uid for order in numbered]
         inbox = self._waiting.open(uids)
         self._sequences.update(uids)
-        for uid, order in zip(uids, orders, strict=True):
-            self._driver.post(order(uid))
+        for order in numbered:
+            self._post(order)
         try:
             yield uids, inbox
         finally:  # nothing here may await: we may be cancelled
@@ -264,8 +254,17 @@ class Device:
     def abort(self, uid: int) -> None:
         """End one sequence early."""
         if self._waiting.close(uid):
-            self._driver.post(Abort(uid))
+            self._post(Abort(uid))
         self._sequences.discard(uid)
+
+    def _number(self, order: Callable[[int], Made]) -> Made:
+        """The order with a uid of its own, which is below zero for what is a script model's."""
+        made = order(next(self._uids))
+        return evolve(made, uid=-made.uid) if made.script else made
+
+    def _post(self, order: Load | Unload | Add | Abort) -> None:
+        driver = self._scripts if order.uid < 0 else self._driver
+        driver.post(order)
 
     def _refuse_poisoned(self) -> None:
         if self._poisoned:
@@ -286,6 +285,7 @@ class Device:
         try:
             async with trio.open_nursery() as nursery:
                 await nursery.start(self._read_now_and_then)
+                nursery.start_soon(self._scripts.run, self._deliver)
                 task_status.started()
                 await self._driver.run(self._deliver)
         except Exception as error:
@@ -297,6 +297,7 @@ class Device:
             self._on_poisoned(self.info.name)
         finally:
             self._driver.forget()
+            self._scripts.forget()
             self._waiting.end_all(self._last_notice)
 
     def _deliver(self, notices: Sequence[Notice]) -> None:

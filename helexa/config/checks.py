@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NewType
 
 from helexa.http.address import check_peers, split_address, split_authority
 
@@ -10,6 +10,9 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 MODEL_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@+/-]{0,199}")
 ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s]+/?", re.IGNORECASE)
 SOURCE_KINDS = ("hf:", "path:", "gguf:", "pypi:")
+
+# Text that may hold line breaks and control characters, as no other text of a file may.
+Prose = NewType("Prose", str)
 
 
 class Unfit(ValueError):

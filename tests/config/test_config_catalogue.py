@@ -103,7 +103,7 @@ vram = 5
         ':8: models[1].aliases[0]: is a name of models[0] already, got "a"',
         ':8: models[1].aliases[1]: is the model\'s own id, got "b"',
         ':10: models[2].id: is the id of models[0] too, got "a"',
-        ':11: models[2].harness: expected one of "torch", "candle", got "vllm"',
+        ':11: models[2].harness: expected one of "torch", "candle", "script", got "vllm"',
         ":12: models[2].sampling.temperature: expected a number from 0 to 2, got 3.0",
         ':12: models[2].sampling.top_k: expected a whole number, got "x"',
         ":13: models[3].id: is missing",
