@@ -9,6 +9,7 @@ from helexa.config.schema import Limits
 from helexa.errors import HelexaError, InvalidRequest, MethodNotAllowed, NotFound
 from helexa.http.call import call_of
 from helexa.http.doors import MIB
+from helexa.http.refusals import LONGEST_PATH, cut
 from helexa.http.stream import json_response
 from helexa.wire.envelope import status_and_body
 
@@ -24,32 +25,42 @@ def configure(app: QuartTrio, limits: Limits) -> None:
     app.config["BODY_TIMEOUT"] = None
     app.config["MAX_CONTENT_LENGTH"] = int(limits.max_body_mb * MIB)
     app.config["PROPAGATE_EXCEPTIONS"] = True
+    app.url_map.strict_slashes = False  # a path may end with a slash
     app.register_error_handler(HelexaError, error_response)
     app.register_error_handler(HTTPException, http_error_response)
 
 
 async def error_response(error: HelexaError) -> Response:
-    """`error` in the envelope, under the id of the request in hand."""
+    """`error` in the envelope of the client's dialect, under the id of the request in hand."""
     call = call_of(request)
     call.refusal = error
-    status, headers, body = status_and_body(error, call.request_id)
+    status, headers, body = status_and_body(error, call.request_id, call.shape)
     return json_response(body, status, [pair for pair in headers if pair[0] != "content-type"])
 
 
 async def http_error_response(error: HTTPException) -> Response:
     """What Quart itself refuses: no such route, no such method, and the like."""
-    response = await error_response(told(error))
+    response = await error_response(told(error, request.path))
     allowed = getattr(error, "valid_methods", None)
     if allowed:
         response.headers["allow"] = ", ".join(sorted(allowed))
     return response
 
 
-def told(error: HTTPException) -> HelexaError:
+def told(error: HTTPException, path: str) -> HelexaError:
     match error.code:
         case 404:
-            return NotFound("There is nothing at this path.")
+            return NotFound(f"There is nothing at {cut(path, LONGEST_PATH)}.{hint(path)}")
         case 405:
             return MethodNotAllowed("This path does not take this method.")
         case _:
             return InvalidRequest(f"The request cannot be served: {error.name}.")
+
+
+def hint(path: str) -> str:
+    """What is most often wrong with the base URL of a client."""
+    if path.startswith("/v1/v1/"):
+        return " Leave /v1 out of the base URL: this client adds it."
+    if path.startswith(("/chat/", "/completions", "/responses", "/messages", "/models")):
+        return " The API is under /v1: the base URL must end with it."
+    return ""

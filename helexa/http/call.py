@@ -11,6 +11,7 @@ from attrs import define, field
 from helexa.conversation import ANONYMOUS, Principal
 from helexa.errors import HelexaError
 from helexa.http.body import Body
+from helexa.wire.envelope import Shape
 
 Message = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]
@@ -26,15 +27,17 @@ BASE62 = bytes.maketrans(b"-_", b"aZ")
 class Call:
     """What a route may know and do beside the request itself; `call_of(request)` finds it.
 
-    `exits` runs when the request has ended, however it ended: what a route takes for a request, it
-    gives back there (`exits.callback`), and not in a response that may never start.  `refusal` is the
-    expected error that the client is told, if any; it is logged at the end unless the route sets
-    `recorded`, because it keeps a record of its own.
+    `shape` is that of the errors which this client understands.  `exits` runs when the request has
+    ended, however it ended: what a route takes for a request, it gives back there
+    (`exits.callback`), and not in a response that may never start.  `refusal` is the expected error
+    that the client is told, if any; it is logged at the end unless the route sets `recorded`, because
+    it keeps a record of its own.
     """
 
     request_id: str
     client_request_id: str | None
     body: Body
+    shape: Shape = "openai"
     principal: Principal = ANONYMOUS
     authenticated: bool = False
     refusal: HelexaError | None = None

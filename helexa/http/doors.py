@@ -21,13 +21,18 @@ Headers = Sequence[tuple[bytes, bytes]]  # names in lower case, as ASGI gives th
 MIB = 2**20
 PREFLIGHT_SECONDS = 600
 ACCOUNT, KEY = b"x-helexa-account-id", b"x-helexa-key-id"
-SINGLE = frozenset({b"content-length", b"transfer-encoding", b"authorization", b"content-type"})
+SINGLE = frozenset(
+    {b"content-length", b"transfer-encoding", b"authorization", b"x-api-key", b"content-type"}
+)
 PLAIN_ID = re.compile(rb"[\x21-\x7e]{1,128}")
+USUAL = b"authorization, content-type, x-api-key, anthropic-version, anthropic-beta"
 HEADER_NAMES = re.compile(rb"[-_a-zA-Z0-9, ]*")
 EXPOSED = ", ".join(
     [
         "retry-after",
+        "x-should-retry",
         "x-request-id",
+        "request-id",
         "x-helexa-node",
         "x-helexa-decision",
         *(f"x-ratelimit-{what}-tokens" for what in ("limit", "remaining", "reset")),
@@ -179,8 +184,8 @@ def preflight_headers(head: Head, door: Door) -> Headers:
     wanted = head.get(b"access-control-request-headers") or b""
     allowed = wanted if HEADER_NAMES.fullmatch(wanted) else b""
     return (
-        (b"access-control-allow-methods", b"GET, POST, OPTIONS"),
-        (b"access-control-allow-headers", allowed or b"authorization, content-type, x-api-key"),
+        (b"access-control-allow-methods", b"GET, POST, DELETE, OPTIONS"),
+        (b"access-control-allow-headers", allowed or USUAL),
         (b"access-control-max-age", str(PREFLIGHT_SECONDS).encode()),
     )
 
@@ -192,13 +197,23 @@ def token_shown(head: Head, door: Door) -> bool | None:
     """None if the listener has no token; Unauthorized unless it was shown or is not needed here."""
     if not door.token:
         return None
-    presented = head.get(b"authorization")
-    if presented is None and head.method in ("GET", "HEAD") and head.path in door.public_paths:
+    if is_bare(head) and head.method in ("GET", "HEAD") and head.path in door.public_paths:
         return False
-    scheme, _, secret = (presented or b"").partition(b" ")
-    if scheme.lower() == b"bearer" and hmac.compare_digest(secret.strip(), door.token.encode()):
+    if hmac.compare_digest(secret_of(head), door.token.encode()):
         return True
-    raise Unauthorized("This listener needs its token: Authorization: Bearer TOKEN.")
+    raise Unauthorized(
+        "This listener needs its token: Authorization: Bearer TOKEN, or x-api-key: TOKEN."
+    )
+
+
+def is_bare(head: Head) -> bool:
+    return head.get(b"authorization") is None and head.get(b"x-api-key") is None
+
+
+def secret_of(head: Head) -> bytes:
+    """The key that a request shows, b"" for none; a bearer's counts before an `x-api-key`."""
+    scheme, _, secret = (head.get(b"authorization") or b"").partition(b" ")
+    return (secret if scheme.lower() == b"bearer" else head.get(b"x-api-key") or b"").strip()
 
 
 def principal(

@@ -21,7 +21,7 @@ from helexa.http.doors import (
     decide,
 )
 from helexa.http.refusals import Refusals
-from helexa.wire.envelope import status_and_body
+from helexa.wire.envelope import shape_of, status_and_body
 
 log = logs.get("helexa.http")
 
@@ -46,20 +46,17 @@ class Guard:
             return await self._app(scope, receive, send)
         head = head_of(scope)
         body = Body(receive, self.buffered, self._max_body_bytes, self._idle_seconds)
-        call = Call(new_request_id(), plain_id(head.text(b"x-request-id")), body)
+        shape = shape_of(head.path, anthropic_version=head.text(b"anthropic-version"))
+        call = Call(new_request_id(), plain_id(head.text(b"x-request-id")), body, shape)
         logs.request_id.set(call.request_id)
-        own = (
-            (b"x-request-id", call.request_id.encode()),
-            *cors_headers(head, self._door),
-        )
-        answer = Answer(send, own)
+        answer = Answer(send, (*id_headers(call), *cors_headers(head, self._door)))
         try:
             await self._admit(scope, head, call, answer)
         except Exception as error:
             call.refusal = expected(error)
             if call.refusal is None:
                 log.exception("a request failed unexpectedly", error)
-            await answer.fail(call.refusal or error, call.request_id)
+            await answer.fail(call.refusal or error, call)
         finally:
             body.release()
             self._note_refusal(head, call)
@@ -93,6 +90,13 @@ def head_of(scope: Scope) -> Head:
     return Head(scope["method"], scope["path"], scope["headers"], peer, server)
 
 
+def id_headers(call: Call) -> Headers:
+    """The request's id, under the name where clients of its dialect look for it."""
+    written = call.request_id.encode()
+    own = ((b"x-request-id", written),)
+    return (*own, (b"request-id", written)) if call.shape == "anthropic" else own
+
+
 class Answer:
     """The way back to the client, with our headers on whatever response it is."""
 
@@ -113,11 +117,11 @@ class Answer:
         await self.send({"type": "http.response.start", "status": status, "headers": headers})
         await self._send({"type": "http.response.body", "body": body, "more_body": False})
 
-    async def fail(self, error: Exception, request_id: str) -> None:
+    async def fail(self, error: Exception, call: Call) -> None:
         """Tell the client of `error`; if the response has begun, the server cuts it short."""
         if self._started:
             return
-        status, headers, body = status_and_body(error, request_id)
+        status, headers, body = status_and_body(error, call.request_id, call.shape)
         await self.whole(status, [(name.encode(), value.encode()) for name, value in headers], body)
 
 

@@ -17,7 +17,7 @@ from hypercorn.typing import AppWrapper, ConnectionState, TaskGroup, WorkerConte
 
 from helexa.errors import HeadersTooLarge, HelexaError, InvalidRequest
 from helexa.http.call import new_request_id
-from helexa.wire.envelope import status_and_body
+from helexa.wire.envelope import Shape, shape_of, status_and_body
 
 Address = tuple[str, int] | None
 
@@ -49,6 +49,7 @@ class Http1(H11Protocol):
         )
         self._max_headers = max_headers
         self._on_refused = on_refused
+        self._shape: Shape = "openai"  # that the latest request of this client asked for
         self._unsent_head = b""
         self._is_chunked = False  # the response in hand
 
@@ -80,7 +81,7 @@ class Http1(H11Protocol):
     async def refuse(self, error: HelexaError) -> None:
         """Answer a request that never became one, and close."""
         self._on_refused(error, request_id := new_request_id())
-        status, headers, body = status_and_body(error, request_id)
+        status, headers, body = status_and_body(error, request_id, self._shape)
         headers += [
             ("content-length", str(len(body))),
             ("connection", "close"),
@@ -95,6 +96,7 @@ class Http1(H11Protocol):
 
     async def _check_protocol(self, event: h11.Request) -> None:
         """Runs on every request before the application hears of it."""
+        self._shape = asked_shape(event)
         if len(event.headers) > self._max_headers:
             raise HeadersTooLarge(
                 f"A request may carry {self._max_headers} headers, this has more."
@@ -146,6 +148,12 @@ class Http1(H11Protocol):
         if self._unsent_head:
             data, self._unsent_head = self._unsent_head + data, b""
         await self.send(RawData(data))
+
+
+def asked_shape(event: h11.Request) -> Shape:
+    version = dict(event.headers).get(b"anthropic-version")
+    path = event.target.partition(b"?")[0].decode("latin-1")
+    return shape_of(path, anthropic_version=None if version is None else version.decode("latin-1"))
 
 
 def has_length(response: h11.Response) -> bool:

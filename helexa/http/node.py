@@ -10,24 +10,24 @@ from helexa.build import build_info
 from helexa.config.schema import Limits
 from helexa.errors import ModelNotFound
 from helexa.host import Host, entry_of
+from helexa.http.api import Api, add_api
 from helexa.http.application import configure
 from helexa.http.call import take_body
-from helexa.http.chat import Chat
-from helexa.http.gateway import json
+from helexa.http.stream import json
 from helexa.loads import Loads, LoadSpec
 from helexa.wire.fields import Fields, as_integer, parse_json
-from helexa.wire.models import write_list, write_named, write_node_entry
+from helexa.wire.models import write_node_entry
 from helexa.wire.openapi import description
 
 MAX_NAME = 1000  # characters
 MAX_DEVICES = 64
 
 
-def node_app(chat: Chat, host: Host, loads: Loads, limits: Limits) -> QuartTrio:
+def node_app(api: Api, host: Host, loads: Loads, limits: Limits) -> QuartTrio:
     app = QuartTrio("helexa.node")
     configure(app, limits)
     build: dict[str, Any] = {}
-    app.post("/v1/chat/completions", endpoint="chat")(chat.__call__)
+    add_api(app, api)
 
     @app.before_serving
     async def note_build() -> None:
@@ -48,8 +48,7 @@ def node_app(chat: Chat, host: Host, loads: Loads, limits: Limits) -> QuartTrio:
 
     @app.get("/models")
     async def models() -> Response:
-        status = await host.node.status()
-        return json([write_node_entry(entry_of(state)) for state in status.models])
+        return json([write_node_entry(entry) for entry in await host.entries()])
 
     @app.post("/models/load")
     async def load() -> Response:
@@ -74,16 +73,6 @@ def node_app(chat: Chat, host: Host, loads: Loads, limits: Limits) -> QuartTrio:
         if state is None:
             raise ModelNotFound(f"There is no model {name[:200]!r} on this node.", param="id")
         return json({"url": request.host_url.rstrip("/")})
-
-    @app.get("/v1/models")
-    async def listed() -> Response:
-        status = await host.node.status()
-        return json(write_list(map(entry_of, status.models)))
-
-    @app.get("/v1/models/<path:name>")
-    async def listed_one(name: str) -> Response:
-        status = await host.node.status()
-        return json(write_named(name, map(entry_of, status.models)))
 
     @app.get("/openapi.json")
     async def openapi() -> Response:

@@ -1,7 +1,9 @@
 """Responses: a JSON body at once, or an event stream that ends in words whatever happens."""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
+from typing import Any
 
+import orjson
 from quart import Response
 from quart_trio.wrappers import TrioResponse
 
@@ -12,6 +14,10 @@ from helexa.http.call import Call
 Header = tuple[str, str]
 
 log = logs.get("helexa.http")
+
+
+def json(value: Any) -> Response:
+    return json_response(orjson.dumps(value))
 
 
 def json_response(body: bytes, status: int = 200, headers: Iterable[Header] = ()) -> Response:

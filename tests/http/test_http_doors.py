@@ -150,6 +150,28 @@ def test_a_preflight_is_answered_before_authentication() -> None:
     assert b"POST" in answer[b"access-control-allow-methods"]
 
 
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        b"x-api-key, anthropic-version, anthropic-beta, anthropic-dangerous-direct-browser-access",
+        b"authorization,openai-organization,openai-project,openai-beta",
+        b"x-stainless-lang,x-stainless-retry-count,x-include-thinking",
+    ],
+)
+def test_a_page_may_send_what_the_clients_of_every_dialect_send(wanted: bytes) -> None:
+    asked = head(
+        (b"origin", b"http://localhost:3000"),
+        (b"access-control-request-method", b"DELETE"),
+        (b"access-control-request-headers", wanted),
+        method="OPTIONS",
+    )
+    verdict = decide(asked, Door(cors_origins=("*",)), MIB)
+    assert isinstance(verdict, Preflight)
+    answer = dict(verdict.headers)
+    assert answer[b"access-control-allow-headers"] == wanted
+    assert b"DELETE" in answer[b"access-control-allow-methods"]
+
+
 def test_a_preflight_from_a_page_that_may_not_read_is_an_ordinary_request() -> None:
     assert isinstance(preflight(Door(allowed_origins=("http://localhost:3000",))), Admitted)
 
@@ -202,6 +224,35 @@ def test_a_token_guards_everything_but_a_bare_health(
 ) -> None:
     headers = [] if authorization is None else [(b"authorization", authorization)]
     assert outcome(head(*headers, method=method, path=path), GUARDED) == expected
+
+
+BEARER = b"authorization"
+API_KEY = b"x-api-key"
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        ([(API_KEY, b"s3cret")], 0),
+        ([(API_KEY, b" s3cret ")], 0),
+        ([(API_KEY, b"wrong")], "invalid_api_key"),
+        ([(API_KEY, b"")], "invalid_api_key"),
+        ([(API_KEY, b"Bearer s3cret")], "invalid_api_key"),
+        ([SHOWN, (API_KEY, b"of another server")], 0),
+        ([(BEARER, b"Bearer wrong"), (API_KEY, b"s3cret")], "invalid_api_key"),
+        ([(BEARER, b"Basic of-a-proxy"), (API_KEY, b"s3cret")], 0),
+        ([(API_KEY, b"s3cret"), (API_KEY, b"s3cret")], 400),
+    ],
+)
+def test_a_token_may_come_as_an_api_key_but_a_bearer_counts_first(
+    headers: list[tuple[bytes, bytes]], expected: int | str
+) -> None:
+    assert outcome(head(*headers, method="POST"), GUARDED) == expected
+
+
+def test_a_wrong_api_key_is_refused_even_where_none_is_needed() -> None:
+    wrong = head((API_KEY, b"wrong"), path="/health")
+    assert outcome(wrong, GUARDED) == "invalid_api_key"
 
 
 def test_a_stranger_learns_nothing_about_bodies() -> None:

@@ -67,7 +67,7 @@ class InsufficientQuota(HelexaError):
         (StoreError("A load failed.", retry_after=30), "30"),
         (StoreError("It failed for good.", retry_after=math.inf), None),
         (InsufficientQuota("Spent."), None),
-        (InsufficientQuota("Spent until tomorrow.", retry_after=3600), "3600"),
+        (InsufficientQuota("Spent until tomorrow.", retry_after=3600), None),
         (InvalidRequest("No."), None),
         (UpstreamError("Theirs."), None),
         (KeyError("Ours."), None),

@@ -1,8 +1,10 @@
 """GET /version tells of the code that runs, not of what lies in the checkout since."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+from dialects import make_api
 from http_peer import Start
 
 from helexa.build import build_info
@@ -10,17 +12,16 @@ from helexa.config.schema import Limits
 from helexa.http import node
 
 
-async def no_route() -> None:
-    raise AssertionError("not asked for here")
-
-
 async def test_the_version_is_that_of_the_start(
-    start: Start, monkeypatch: pytest.MonkeyPatch
+    start: Start, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     builds = iter([{"git_sha": "at the start"}, {"git_sha": "later"}])
     monkeypatch.setattr(node, "build_info", lambda: next(builds))
-    nothing: Any = no_route
-    peer = await (await start(node.node_app(nothing, nothing, nothing, Limits()))).connect()
+    host_and_loads: Any = None
+    served = await start(
+        node.node_app(make_api(tmp_path), host_and_loads, host_and_loads, Limits())
+    )
+    peer = await served.connect()
     for _ in range(2):
         assert (await peer.ask("GET /version")).json == {"git_sha": "at the start"}
 

@@ -1,0 +1,147 @@
+"""One request of any dialect, from its bytes to the last byte of its answer."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Protocol
+
+import trio
+from attrs import Attribute, asdict, evolve, frozen
+from quart import Response, request
+from werkzeug.datastructures import Headers
+
+from helexa.capture import Capture
+from helexa.conversation import Conversation, Events, Json, Principal
+from helexa.escape import escape
+from helexa.http.answering import collect, first_batch, last_words, write_events
+from helexa.http.call import Call, call_of, take_body
+from helexa.http.refusals import cut
+from helexa.http.stream import Header, json_response, sse_response
+from helexa.recorder import Recorder
+from helexa.trace import Trace
+from helexa.wire.answer import Answer, Collector
+from helexa.wire.exchange import Exchange, Reply, Writer
+from helexa.wire.fields import parse_json
+
+LARGE_BODY = 128 * 1024  # bytes
+MAX_NOTES, LONGEST_NOTE, LONGEST_DECISIONS = 20, 200, 4000  # the last two in characters
+
+# The request in a parsed body, and who sent it.  InvalidRequest names the field that is wrong.
+Read = Callable[[Json, Principal], Exchange]
+
+
+class Answers(Protocol):
+    """Who answers conversations: the gateway for a fleet, or a node by itself.
+
+    `generate` says Progress about once a second while it has nothing else to tell, and its last event
+    is Finished; closing it gives back all that the request held.  `count` gives the tokens of the
+    prompts that `generate` would read.  Both raise HelexaErrors.
+    """
+
+    def generate(self, conversation: Conversation, trace: Trace) -> Events: ...
+    async def count(self, conversation: Conversation) -> int: ...
+
+
+@frozen
+class Inference:
+    """The route of one dialect, called `dialect` in records.
+
+    A refusal that is known within `stream_open_seconds` is an HTTP status; after that a stream is
+    opened and kept alive, and a later refusal is an event in it.
+    """
+
+    dialect: str
+    read: Read
+    answers: Answers
+    recorder: Recorder
+    capture: Capture
+    stream_open_seconds: float
+
+    async def __call__(self) -> Response:
+        call = call_of(request)
+        call.recorded = True
+        trace = Trace(call.request_id, self.dialect, call.principal, call.client_request_id)
+        call.exits.callback(self.recorder.finish, trace)
+        try:
+            return await self._respond(call, trace)
+        except Exception as error:
+            trace.fail(error)
+            raise
+
+    async def _respond(self, call: Call, trace: Trace) -> Response:
+        exchange, body = await take_exchange(self.read, call)
+        trace.stream = exchange.stream
+        await self.capture.write(call.principal.key_id, call.request_id, "request", body)
+        conversation = with_wishes(exchange.conversation, request.headers)
+        for note in conversation.notes[:MAX_NOTES]:
+            trace.note(cut(note, LONGEST_NOTE))
+        events = self.answers.generate(conversation, trace)
+        call.exits.push_async_callback(events.aclose)
+        if self.capture.active(call.principal.key_id, trio.current_time()):
+            events = self._captured(events, call)
+            call.exits.push_async_callback(events.aclose)
+        reply = Reply(call.request_id, conversation.model, int(trace.wall_time))
+        if exchange.stream:
+            return await self._stream(events, exchange.writer(reply), call, trace)
+        return json_response(
+            exchange.whole(await collect(events, trace), reply), headers=route_headers(trace)
+        )
+
+    async def _stream(self, events: Events, writer: Writer, call: Call, trace: Trace) -> Response:
+        first = await first_batch(events, trio.current_time() + self.stream_open_seconds)
+        written = write_events(first, events, writer, trace)
+        return sse_response(
+            written, call, partial(last_words, writer, trace), headers=route_headers(trace)
+        )
+
+    async def _captured(self, events: Events, call: Call) -> Events:
+        """The same events; a complete answer is kept for `helexa-ctl capture`."""
+        collector = Collector()
+        async for batch in events:
+            for event in batch:
+                collector.add(event)
+            if collector.answer is not None:
+                kept = captured(collector.answer)
+                await self.capture.write(call.principal.key_id, call.request_id, "answer", kept)
+            yield batch
+
+
+# -- what is asked -------------------------------------------------------------------------------------
+
+
+async def take_exchange(read: Read, call: Call) -> tuple[Exchange, bytes]:
+    """The request in hand, and its body; a large one is read in a thread, so that nobody waits for it."""
+    body = await take_body(request)
+    if len(body) <= LARGE_BODY:
+        return read(parse_json(body), call.principal), body
+    return await trio.to_thread.run_sync(lambda: read(parse_json(body), call.principal)), body
+
+
+def with_wishes(conversation: Conversation, headers: Headers) -> Conversation:
+    """`conversation` with what the headers of its request ask for."""
+    if headers.get("x-include-thinking", "").strip().lower() != "true":
+        return conversation
+    thinking = conversation.thinking
+    shown = evolve(thinking, enabled=thinking.enabled is not False, shown=True)
+    return evolve(conversation, thinking=shown)
+
+
+# -- what is answered ----------------------------------------------------------------------------------
+
+
+def captured(answer: Answer) -> Json:
+    """Each answer as what it says, thinks and calls."""
+    return [asdict(choice, filter=is_said) for choice in answer.choices]
+
+
+def is_said(attribute: "Attribute[Any]", value: Any) -> bool:
+    return not attribute.name.endswith("logprobs") and value not in (None, "", ())
+
+
+def route_headers(trace: Trace) -> list[Header]:
+    """Where the answer comes from, unless the stream opens before that is known; why, if asked."""
+    headers = [("x-helexa-node", trace.node)] if trace.node else []
+    if request.headers.get("x-helexa-explain") == "1":
+        decisions = "; ".join(f"{at:.3f} s {text}" for at, text in trace.decisions)
+        plain = escape(decisions).encode("ascii", "backslashreplace").decode()
+        headers.append(("x-helexa-decision", plain[:LONGEST_DECISIONS]))
+    return headers
