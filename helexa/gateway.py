@@ -53,12 +53,16 @@ class Gateway:
                 async for progress in waiting:
                     yield [progress]
             known = await self.node.known(entry)
+        preparing = self.node.prepare(known, conversation)
+        async with aclosing(preparing.waiting(self._tick_seconds)) as waiting:
+            async for progress in waiting:
+                yield [progress]
+        prompts = await preparing.reply.wait()
         yield [UNDER_WAY]
-        prompt = await self.node.prepare(known, conversation)
-        yield [UNDER_WAY]
-        trace.note(f"model {entry.id}: {len(prompt.ids)} prompt tokens")
+        num_tokens = sum(len(prompt.ids) for prompt in prompts)
+        trace.note(f"model {entry.id}: {num_tokens} prompt tokens")
         for _ in range(MAX_TRIES):
-            answer = self.node.generate(known, conversation, prompt, trace)
+            answer = self.node.generate(known, conversation, prompts, trace)
             try:
                 async with aclosing(answer) as batches:
                     async for batch in batches:
@@ -74,6 +78,12 @@ class Gateway:
             f"model {entry.id} was unloaded {MAX_TRIES} times while this request waited for it",
             retry_after=5,
         )
+
+    async def count(self, conversation: Conversation) -> int:
+        """The exact number of prompt tokens that `generate` would read; nothing is loaded for it."""
+        entry = self._shelf.resolve(conversation.model)
+        known = await self.node.known(entry)
+        return await self.node.count(known, evolve(conversation, model=entry.id))
 
     async def _load(self, entry: CatalogueModel, trace: Trace) -> AsyncGenerator[Progress, None]:
         """Have the model loaded, once for all who ask."""

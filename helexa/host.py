@@ -26,10 +26,14 @@ class Host:
     def uptime_seconds(self) -> int:
         return int(trio.current_time() - self.started_at)
 
+    async def entries(self) -> list[ModelEntry]:
+        """The models of the node."""
+        return [entry_of(state) for state in (await self.node.status()).models]
+
     def discovery_json(self) -> dict[str, Any]:
         return {
             **discovery_host(self.discovery),
-            "harnesses": ["torch"],
+            "harnesses": ["torch", "script"],
             "max_prompt_tokens": self.node.max_prompt_tokens,
         }
 

@@ -15,7 +15,7 @@ from helexa.store.source import name_of
 
 log = logs.get("helexa.node")
 
-OUR_HARNESSES = ("torch", "candle")
+OUR_HARNESSES = ("torch", "candle", "script")
 
 
 @frozen
@@ -50,6 +50,11 @@ class Loads:
         """
         check(spec)
         entry = self._catalogued(spec.model_id, spec.source or spec.model_id)
+        if spec.harness and (spec.harness == "script") != (entry is not None and entry.is_script):
+            raise InvalidRequest(
+                f"The catalogue has no {spec.harness} model {spec.model_id[:200]!r}.",
+                param="harness",
+            )
         if entry is not None:
             return entry
         if spec.source:
@@ -65,7 +70,8 @@ class Loads:
 
     def _catalogued(self, name: str, source_or_name: str) -> CatalogueModel | None:
         catalogue = self.shelf.catalogue
-        return catalogue.resolve(name) or next(catalogue.served_from(source_or_name), None)
+        served = (e for e in catalogue.served_from(source_or_name) if not e.is_script)
+        return catalogue.resolve(name) or next(served, None)
 
     def _own_id(self, stored: StoredModel) -> str:
         """A hub's name for it, as clients know the model by that, else the store's."""
@@ -95,7 +101,8 @@ def check(spec: LoadSpec) -> None:
         )
     if spec.harness and spec.harness not in OUR_HARNESSES:
         raise InvalidRequest(
-            f"This node's harness is torch, not {spec.harness[:50]!r}.", param="harness"
+            f"This node's harnesses are torch and script, not {spec.harness[:50]!r}.",
+            param="harness",
         )
     if spec.tensor_parallel > 1:
         raise InvalidRequest(

@@ -28,6 +28,7 @@ from helexa.host import Host
 from helexa.library import Library
 from helexa.loads import Loads
 from helexa.metrics import Metrics
+from helexa.renderers import open_renderers
 from helexa.shelf import Shelf
 from helexa.state import DesiredModels
 from helexa.store import Store
@@ -66,16 +67,16 @@ async def local_node(
     if found.cuda_unavailable_reason:
         log.info("no GPU is used", reason=found.cuda_unavailable_reason)
     store = await trio.to_thread.run_sync(Store, config.store, places.store_dir)
-    library = Library(store, config.limits)
     flags = cpu_flags()
     devices = [make_device(config, info, make_worker, on_poisoned) for info in found.devices]
     dtypes = [
         choose_dtype(config.engine.dtype, device.info.compute_capability, flags)
         for device in devices
     ]
-    node = Node(config, list(zip(devices, dtypes, strict=True)), library, desired, metrics)
     on_crash = partial(count_crash, metrics)
-    async with trio.open_nursery() as below:
+    async with open_renderers() as renderers, trio.open_nursery() as below:
+        library = Library(store, config.limits, renderers)
+        node = Node(config, list(zip(devices, dtypes, strict=True)), library, desired, metrics)
         for device in devices:
             name = f"device {device.info.index}"
             await below.start(

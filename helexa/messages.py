@@ -3,13 +3,21 @@
 Imperatives are questions and get one answer; past participles are told and get none.
 """
 
-from attrs import frozen
+import math
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+
+import trio
+from attrs import field, frozen
 
 from helexa.actors.mailbox import Request
 from helexa.actors.model import LoadMoved, Model, Ready, Recovering
 from helexa.actors.place import Asker, NodeStatus, Place
+from helexa.conversation import Conversation, Progress
 from helexa.errors import HelexaError
 from helexa.fleet.catalogue import CatalogueModel
+from helexa.fleet.known import Known
+from helexa.text.prompt import Prompt
 
 
 @frozen(eq=False)
@@ -40,6 +48,27 @@ class FindModel(Request[Model]):
 
 
 @frozen(eq=False)
+class Prepare(Request[Sequence[Prompt]]):
+    """Have the prompts of a conversation made, whether or not the model is loaded.
+
+    ContextLengthExceeded when one is too long.
+    """
+
+    known: Known
+    conversation: Conversation
+    scope: trio.CancelScope = field(factory=trio.CancelScope, init=False)
+
+    async def waiting(self, seconds: float) -> AsyncGenerator[Progress, None]:
+        """Progress every `seconds` until the answer is there; closing it calls the work off."""
+        try:
+            async with aclosing(self.reply.ticks(seconds, math.inf)) as ticks:
+                async for _ in ticks:
+                    yield Progress("queued")
+        finally:
+            self.scope.cancel()
+
+
+@frozen(eq=False)
 class GetStatus(Request[NodeStatus]):
     """A snapshot of devices and models."""
 
@@ -67,4 +96,4 @@ class Told:
     what: Ready | Recovering | LoadMoved | Gone
 
 
-NodeMessage = LoadModel | UnloadModel | FindModel | GetStatus | Emptied | Told
+NodeMessage = LoadModel | UnloadModel | FindModel | Prepare | GetStatus | Emptied | Told

@@ -75,6 +75,12 @@ class Metrics:
         self.completion_tokens = Counter(
             "helexa_completion_tokens", "Generated tokens.", where, registry=registry
         )
+        self.reasoning_tokens = Counter(
+            "helexa_reasoning_tokens",
+            "Generated tokens that were reasoning; helexa_completion_tokens_total counts them too.",
+            where,
+            registry=registry,
+        )
         self.queue_wait = Histogram(
             "helexa_queue_wait_seconds",
             "Time that admitted requests waited for admission.",

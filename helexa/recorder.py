@@ -4,6 +4,8 @@ from helexa import logs
 from helexa.metrics import Metrics
 from helexa.records import Record, Records
 from helexa.trace import Trace
+from helexa.wire import envelope
+from helexa.wire.envelope import Shape
 
 log = logs.get("helexa.request")
 
@@ -37,11 +39,14 @@ class Recorder:
         if trace.usage is not None:
             metrics.prompt_tokens.labels(*where).inc(trace.usage.prompt_tokens)
             metrics.completion_tokens.labels(*where).inc(trace.usage.completion_tokens)
+            metrics.reasoning_tokens.labels(*where).inc(trace.usage.reasoning_tokens)
 
 
 def status_of(trace: Trace) -> int:
+    """As the client was told it, or would have been had its stream not begun."""
     if trace.error is not None:
-        return trace.error.status
+        shape: Shape = "responses" if trace.dialect == "responses" else "openai"
+        return envelope.status_of(trace.error, shape)
     return CLIENT_LEFT if trace.finish == "client_left" else 200
 
 

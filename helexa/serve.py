@@ -13,6 +13,7 @@ import trio
 from attrs import define, field, frozen
 
 from helexa import logs
+from helexa.actors.node import Node, tick_seconds
 from helexa.capture import Capture
 from helexa.config import schema
 from helexa.config.read import read_catalogue
@@ -20,10 +21,14 @@ from helexa.config.schema import Config, Places
 from helexa.control.server import serve as serve_control
 from helexa.desired import at_start
 from helexa.fleet.catalogue import Catalogue
+from helexa.fleet.entry import ModelEntry
 from helexa.gateway import Gateway
-from helexa.http.chat import Chat, Generate
+from helexa.here import Here
+from helexa.host import fleet_entries
+from helexa.http.api import Api, Entries
 from helexa.http.doors import Door
 from helexa.http.gateway import gateway_app
+from helexa.http.inference import Answers
 from helexa.http.metrics import metrics_app
 from helexa.http.node import node_app
 from helexa.http.server import Listener
@@ -33,6 +38,7 @@ from helexa.logs import Ring
 from helexa.metrics import Metrics
 from helexa.recorder import Recorder
 from helexa.records import Records
+from helexa.responses import Responses
 from helexa.service import Exit, Notifier, ending, keep_alive, watchdog_seconds
 from helexa.shelf import Shelf
 from helexa.state import DesiredModels, StateDir, open_state
@@ -69,6 +75,7 @@ class Process:
     metrics: Metrics
     records: Records
     capture: Capture
+    responses: Responses
     ring: Ring
     notifier: Notifier
     stopping: Stopping
@@ -99,6 +106,7 @@ async def serve(
             Metrics(shelf.lists),
             Records.open(state.path),
             Capture(state.path / "captures"),
+            Responses(),
             ring,
             Notifier.from_environ(environ),
             Stopping(),
@@ -238,10 +246,14 @@ def listeners(process: Process, local: LocalNode | None) -> list[Listener]:
     found = []
     if config.gateway.enabled:
         gateway = Gateway(config, process.shelf, node)
-        app = gateway_app(chat(process, gateway.generate), process.shelf, node, config.limits)
+        entries = partial(entries_of, process.shelf, node)
+        app = gateway_app(api(process, gateway, entries), config.limits)
         found.append(("gateway", app, config.gateway.listen, gateway_door(config)))
     if local is not None:
-        app = node_app(chat(process, answer_here(local)), local.host, local.loads, config.limits)
+        here = Here(local.host.node, local.loads, tick_seconds(config))
+        app = node_app(
+            api(process, here, local.host.entries), local.host, local.loads, config.limits
+        )
         found.append(("node", app, config.node.listen, node_door(config)))
     app = metrics_app(process.metrics, node, config.limits)
     found.append(("metrics", app, config.metrics.listen, metrics_door(config)))
@@ -273,15 +285,19 @@ def greeting(url: str, model: str) -> str:
     )
 
 
-def chat(process: Process, generate: Generate) -> Chat:
-    recorder = Recorder(process.metrics, process.records)
-    return Chat(generate, recorder, process.capture, process.config.admission.stream_open_seconds)
+async def entries_of(shelf: Shelf, node: Node | None) -> list[ModelEntry]:
+    """The fleet's models by the catalogue that is in force when they are asked for."""
+    return await fleet_entries(shelf.catalogue, node)
 
 
-def answer_here(local: LocalNode) -> Generate:
-    node, loads = local.host.node, local.loads
-    return lambda conversation, trace: node.answer(
-        loads.id_of(conversation.model), conversation, trace
+def api(process: Process, answers: Answers, entries: Entries) -> Api:
+    return Api(
+        answers,
+        entries,
+        process.responses,
+        Recorder(process.metrics, process.records),
+        process.capture,
+        process.config.admission.stream_open_seconds,
     )
 
 

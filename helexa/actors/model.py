@@ -3,42 +3,27 @@
 Its nursery holds the model's admission actor, so that the door dies and restarts with the room.
 """
 
-from collections.abc import AsyncGenerator, Callable, Iterator
-from contextlib import aclosing, contextmanager, suppress
-from functools import partial
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from contextlib import aclosing, contextmanager
 
 import trio
-from attrs import define, evolve, field, frozen
+from attrs import define, field, frozen
 
 from helexa.actors.admission import Admission, ModelGone, Slot
 from helexa.actors.device import Device, Inbox
-from helexa.conversation import (
-    Conversation,
-    Event,
-    Events,
-    Finished,
-    Progress,
-    Sampling,
-    Started,
-    Usage,
-)
+from helexa.actors.generation import Generation
+from helexa.conversation import Conversation, Events, Progress
 from helexa.engine.orders import (
-    Add,
     Crashed,
     Dtype,
     Failed,
     Load,
     Loaded,
     LoadProgress,
-    Notice,
-    Piece,
-    PrefillProgress,
-    SamplingParams,
     Unloaded,
 )
 from helexa.fleet.admission import Rules
-from helexa.fleet.known import Known, Reader, Size
-from helexa.fleet.sampling import settle
+from helexa.fleet.known import Known
 from helexa.text.prompt import Prompt
 from helexa.trace import Trace
 
@@ -64,23 +49,6 @@ class Hosted:
     @property
     def id(self) -> str:
         return self.known.id
-
-
-@define(eq=False)
-class Running:
-    """One admitted request: what it holds in the KV cache."""
-
-    prompt_tokens: int
-    num_sequences: int
-    generated_tokens: int = 0
-
-    @property
-    def kv_tokens(self) -> int:
-        return self.prompt_tokens * self.num_sequences + self.generated_tokens
-
-    def kv_bytes(self, size: Size, dtype_bytes: int) -> int:
-        each = self.kv_tokens // self.num_sequences
-        return self.num_sequences * size.kv_bytes(each, dtype_bytes)
 
 
 @frozen
@@ -109,7 +77,7 @@ class Model:
     _tell: Callable[[Ready | Recovering | LoadMoved], None]
     _admission: Admission | None = field(default=None, init=False)
     _leaving: trio.Event = field(factory=trio.Event, init=False)
-    _running: set[Running] = field(factory=set, init=False)
+    _running: set[Generation] = field(factory=set, init=False)
     _uid: int = field(default=0, init=False)
     _rate: float = field(default=0.0, init=False)
     _crash: str = field(default="", init=False)
@@ -132,11 +100,11 @@ class Model:
 
     @property
     def kv_tokens(self) -> int:
-        return sum(running.kv_tokens for running in self._running)
+        return sum(generation.kv_tokens for generation in self._running)
 
     def kv_bytes(self, dtype_bytes: int) -> int:
         size = self.hosted.known.size
-        return sum(running.kv_bytes(size, dtype_bytes) for running in self._running)
+        return sum(generation.kv_bytes(size, dtype_bytes) for generation in self._running)
 
     @property
     def tokens_per_second(self) -> float:
@@ -159,25 +127,25 @@ class Model:
     async def generate(
         self,
         conversation: Conversation,
-        prompt: Prompt,
-        max_tokens: int,
+        prompts: Sequence[Prompt],
         trace: Trace,
         tick_seconds: float,
     ) -> Events:
         """Admission, then the answer.  ModelGone when the model left in the meantime.
 
-        However it ends, the slot and the sequences are given back before the generator is closed.
+        However it ends, the slots and the sequences are given back before the generator is closed.
         """
         admission = self.admission
-        slot = admission.ticket(trace.principal, conversation.n)
+        slot = admission.ticket(trace.principal, conversation.num_answers)
         try:
             async with aclosing(self._enter(admission, slot, trace, tick_seconds)) as waiting:
                 async for progress in waiting:
                     yield [progress]
-            answer = self._answer(conversation, prompt, max_tokens, trace, tick_seconds)
-            async with aclosing(answer) as batches:
-                async for batch in batches:
-                    yield batch
+            generation = Generation(self.hosted.known, conversation, prompts, trace, tick_seconds)
+            with self._counting(generation):
+                async with aclosing(generation.run(self.device, self._uid)) as batches:
+                    async for batch in batches:
+                        yield batch
         finally:
             admission.leave(slot)
 
@@ -193,107 +161,24 @@ class Model:
         trace.queue_seconds = trace.admitted_at - asked_at
         trace.note(f"admitted after {trace.queue_seconds:.3f} s")
 
-    async def _answer(
-        self,
-        conversation: Conversation,
-        prompt: Prompt,
-        max_tokens: int,
-        trace: Trace,
-        tick_seconds: float,
-    ) -> Events:
-        known = self.hosted.known
-        sampling = settle(conversation.sampling, known.entry.sampling, known.defaults)
-        order = partial(
-            Add,
-            model_uid=self._uid,
-            prompt=prompt.ids,
-            max_tokens=max_tokens,
-            stop_ids=self._stop_ids(conversation.sampling),
-        )
-        orders = [
-            partial(order, sampling=_reseed(sampling, choice)) for choice in range(conversation.n)
-        ]
-        with (
-            self._counting(Running(len(prompt.ids), conversation.n), trace) as running,
-            self.device.sequences(orders) as (uids, inbox),
-        ):
-            readers = {
-                uid: known.reader(choice, conversation.sampling, prompt)
-                for choice, uid in enumerate(uids)
-            }
-            async with aclosing(
-                self._read(inbox, readers, running, trace, tick_seconds)
-            ) as batches:
-                async for batch in batches:
-                    yield batch
-        yield [Finished(Usage(len(prompt.ids), running.generated_tokens))]
-
-    async def _read(
-        self,
-        inbox: Inbox,
-        readers: dict[int, Reader],
-        running: Running,
-        trace: Trace,
-        tick_seconds: float,
-    ) -> Events:
-        """The events of all answers until each is complete; Progress when the device is long silent."""
-        prefilled = Progress("prefill", 0, running.prompt_tokens)
-        while readers:
-            batch: list[Event] = []
-            failed: Failed | None = None
-            for notice in await _drain(inbox, tick_seconds):
-                if isinstance(notice, Piece):
-                    batch += self._read_piece(notice, readers, running, trace)
-                elif isinstance(notice, PrefillProgress):
-                    prefilled = Progress("prefill", notice.done_tokens, notice.total_tokens)
-                    if trace.first_token_at is None:
-                        batch.append(prefilled)
-                elif isinstance(notice, Failed):
-                    failed = notice
-            yield batch or [prefilled if trace.first_token_at is None else Progress("decode")]
-            if failed is not None:
-                raise failed.error
-
-    def _read_piece(
-        self, piece: Piece, readers: dict[int, Reader], running: Running, trace: Trace
-    ) -> Iterator[Event]:
-        reader = readers.get(piece.uid)
-        if reader is None:
-            return
-        now = trio.current_time()
-        if trace.first_token_at is None:
-            trace.first_token_at = now
-            yield Started(running.prompt_tokens)
-        else:
-            trace.longest_gap = max(trace.longest_gap, now - trace.last_token_at)
-        trace.last_token_at = now
-        running.generated_tokens += 1
-        yield from reader.push(piece)
-        if piece.finish or reader.stopped:
-            del readers[piece.uid]
-            self.device.abort(piece.uid)
-
     @contextmanager
-    def _counting(self, running: Running, trace: Trace) -> Iterator[Running]:
-        self._running.add(running)
+    def _counting(self, generation: Generation) -> Iterator[None]:
+        self._running.add(generation)
         try:
-            yield running
+            yield
         finally:
-            self._running.discard(running)
-            trace.usage = Usage(running.prompt_tokens, running.generated_tokens)
-            self._measure(trace, running)
+            self._running.discard(generation)
+            generation.trace.usage = generation.usage
+            self._measure(generation)
 
-    def _measure(self, trace: Trace, running: Running) -> None:
-        if trace.first_token_at is None or running.generated_tokens < 2:
+    def _measure(self, generation: Generation) -> None:
+        began_at = generation.trace.first_token_at
+        if began_at is None or generation.generated_tokens < 2:
             return
-        seconds = trio.current_time() - trace.first_token_at
+        seconds = trio.current_time() - began_at
         if seconds > 0:
-            rate = (running.generated_tokens - 1) / seconds
+            rate = (generation.generated_tokens - 1) / seconds
             self._rate = rate if not self._rate else 0.7 * self._rate + 0.3 * rate
-
-    def _stop_ids(self, sampling: Sampling) -> frozenset[int]:
-        own = frozenset(sampling.stop_token_ids)
-        return own if sampling.ignore_eos else own | self.hosted.known.stop_ids
 
     # -- the actor -------------------------------------------------------------------------------
 
@@ -340,6 +225,7 @@ class Model:
             hosted.dtype,
             hosted.batch_width,
             hosted.prefill_chunk_tokens,
+            hosted.known.script,
         )
 
     async def _until_loaded(self, inbox: Inbox) -> Ready:
@@ -369,19 +255,3 @@ class Model:
             self.device.unload(uid)
             while not isinstance(await inbox.receive(), Unloaded | Crashed):
                 pass
-
-
-async def _drain(inbox: Inbox, seconds: float) -> list[Notice]:
-    """What lies in the inbox: one wake-up however many notices came; none if none came in `seconds`."""
-    notices: list[Notice] = []
-    with trio.move_on_after(seconds):
-        notices.append(await inbox.receive())
-    with suppress(trio.WouldBlock):
-        while True:
-            notices.append(inbox.receive_nowait())
-    return notices
-
-
-def _reseed(sampling: SamplingParams, choice: int) -> SamplingParams:
-    """Answers of one request differ although its seed is one: the n-th draws from seed + n."""
-    return sampling if sampling.seed is None else evolve(sampling, seed=sampling.seed + choice)

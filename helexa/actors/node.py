@@ -35,7 +35,6 @@ from helexa.errors import (
 )
 from helexa.fleet.catalogue import CatalogueModel
 from helexa.fleet.known import Known, too_long
-from helexa.fleet.limits import clamp_output
 from helexa.messages import (
     Emptied,
     FindModel,
@@ -43,6 +42,7 @@ from helexa.messages import (
     Gone,
     LoadModel,
     NodeMessage,
+    Prepare,
     Told,
     UnloadModel,
 )
@@ -110,56 +110,45 @@ class Node:
         """The operator's bound on every prompt; 0 for none."""
         return self._config.limits.max_prompt_tokens
 
+    async def loaded(self, model: str) -> Known:
+        """What a loaded model was loaded with.  NotLoaded, or ServiceUnavailable while it recovers."""
+        return (await self._mailbox.ask(FindModel(model))).hosted.known
+
     async def known(self, entry: CatalogueModel) -> Known:
         """What the model is loaded with, else what its files say; a HelexaError if neither is known."""
         try:
-            model = await self._mailbox.ask(FindModel(entry.id))
+            return await self.loaded(entry.id)
         except NotLoaded:
             return await self._library.known(entry)
-        return model.hosted.known
 
     def could_fit(self, entry: CatalogueModel, known: Known) -> bool:
         """Whether the model would fit a device of this host that is otherwise empty."""
         return self._devices.could_fit(entry, known)
 
-    async def prepare(self, known: Known, conversation: Conversation) -> Prompt:
-        """The prompt's tokens, whether or not the model is loaded; refused when it is too long."""
-        prompt = await self._library.prompt(known, conversation)
-        if len(prompt.ids) > known.limit.input:
-            raise too_long(known.limit, len(prompt.ids))
-        return prompt
+    def prepare(self, known: Known, conversation: Conversation) -> Prepare:
+        """Begin to make the prompts; wait on the `reply` of what this returns."""
+        request = Prepare(known, conversation)
+        self._mailbox.post(request)
+        return request
+
+    async def count(self, known: Known, conversation: Conversation) -> int:
+        """The tokens of the prompts that `prepare` makes, also of one that is too long."""
+        return await self._library.count(known, conversation)
 
     async def generate(
         self,
         known: Known,
         conversation: Conversation,
-        prompt: Prompt,
+        prompts: Sequence[Prompt],
         trace: Trace,
     ) -> Events:
         """Answer on the loaded model.  Raises ModelGone, before any token, when it was unloaded."""
         model = await self._mailbox.ask(FindModel(known.id))
         trace.node = self.name
-        max_tokens = clamp_output(conversation.max_tokens, len(prompt.ids), known.limit)
-        tick = tick_seconds(self._config)
-        answer = model.generate(conversation, prompt, max_tokens, trace, tick)
+        answer = model.generate(conversation, prompts, trace, tick_seconds(self._config))
         async with aclosing(answer) as batches:
             async for batch in batches:
                 yield batch
-
-    async def answer(self, model: str, conversation: Conversation, trace: Trace) -> Events:
-        """Answer on a model that is loaded already: what the node's own listener offers."""
-        found = await self._mailbox.ask(FindModel(model))
-        trace.model = model
-        known = found.hosted.known
-        prompt = await self.prepare(known, conversation)
-        try:
-            async with aclosing(self.generate(known, conversation, prompt, trace)) as batches:
-                async for batch in batches:
-                    yield batch
-        except ModelGone:
-            raise ServiceUnavailable(
-                f"model {model} was unloaded while this request waited for it", retry_after=2
-            ) from None
 
     # -- the actor -------------------------------------------------------------------------------
 
@@ -222,6 +211,8 @@ class Node:
                 self._unload(message)
             case FindModel():
                 message.reply.set(self._find(message.model))
+            case Prepare():
+                self._nursery.start_soon(self._prepare, message)
             case GetStatus():
                 message.reply.set(self._status())
             case Emptied(place, request):
@@ -242,6 +233,25 @@ class Node:
 
     def _tell(self, place: Place, what: Ready | Recovering | LoadMoved | Gone) -> None:
         self._mailbox.tell(Told(place, what))
+
+    # -- preparing -------------------------------------------------------------------------------
+
+    async def _prepare(self, request: Prepare) -> None:
+        """Beside all else: a long conversation takes seconds to render and tokenise."""
+        limit = request.known.limit
+        try:
+            with request.scope:
+                prompts = await self._library.prompts(request.known, request.conversation)
+                longest = max(len(prompt.ids) for prompt in prompts)
+                if longest > limit.input:
+                    param = "prompt" if request.conversation.texts else "messages"
+                    raise too_long(limit, longest, param=param)
+                request.reply.set(prompts)
+        except HelexaError as error:
+            request.reply.fail(error)
+        except Exception as bug:  # one request's bug must not take the node down
+            log.exception("prompt ended by a bug", bug, model=request.known.id)
+            request.reply.fail(HelexaError("the prompt could not be made: an internal error"))
 
     # -- finding ---------------------------------------------------------------------------------
 

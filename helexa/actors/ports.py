@@ -1,6 +1,6 @@
 """What the node actor needs of others: its model files, and a memory of what it should have loaded."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from helexa.conversation import Conversation
@@ -17,7 +17,8 @@ class Library(Protocol):
         self, entry: CatalogueModel, progress: Callable[[str, int, int], None] | None = None
     ) -> None: ...
     async def touch(self, entry: CatalogueModel) -> None: ...
-    async def prompt(self, known: Known, conversation: Conversation) -> Prompt: ...
+    async def prompts(self, known: Known, conversation: Conversation) -> Sequence[Prompt]: ...
+    async def count(self, known: Known, conversation: Conversation) -> int: ...
 
 
 class Desired(Protocol):

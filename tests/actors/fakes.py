@@ -11,7 +11,15 @@ from helexa.actors.node import Node
 from helexa.actors.place import AtStart
 from helexa.actors.supervisor import RestartPolicy, keep_running
 from helexa.config.schema import Config
-from helexa.conversation import ChoiceFinished, Conversation, Message, Sampling, Text, TextDelta
+from helexa.conversation import (
+    ChoiceFinished,
+    Conversation,
+    Message,
+    Sampling,
+    Text,
+    TextDelta,
+    TokenLogprob,
+)
 from helexa.devices.discovery import DeviceInfo
 from helexa.devices.monitor import Readings
 from helexa.engine.orders import (
@@ -26,7 +34,9 @@ from helexa.engine.orders import (
     Order,
     Piece,
     PrefillProgress,
+    PromptScores,
     Stop,
+    Top,
     Unload,
     Unloaded,
 )
@@ -50,6 +60,7 @@ class FakeWorker:
     models: dict[int, str] = field(factory=dict)
     loading: dict[int, int] = field(factory=dict)
     live: dict[int, tuple[Add, int]] = field(factory=dict)
+    orders: list[Add] = field(factory=list)
     num_loads: int = 0
     crash: Exception | None = None
 
@@ -75,6 +86,7 @@ class FakeWorker:
             case Add(uid, model_uid):
                 if model_uid not in self.models:
                     return [Failed(uid, ServiceUnavailable("no such model"))]
+                self.orders.append(order)
                 self.live[uid] = (order, 0)
             case Abort(uid):
                 self.live.pop(uid, None)
@@ -104,6 +116,8 @@ class FakeWorker:
         for uid, (add, count) in list(self.live.items()):
             if count == 0:
                 notices.append(PrefillProgress(uid, len(add.prompt), len(add.prompt)))
+                if add.prompt_logprobs is not None:
+                    notices.append(PromptScores(uid, tuple((t, -1.0, ()) for t in add.prompt)))
             count += 1
             last = count == add.max_tokens
             notices.append(Piece(uid, count, "length" if last else None))
@@ -178,10 +192,11 @@ class VirtualDriver:
 class NumberReader:
     """Tokens as their numbers; a stop string ends at the number it names."""
 
-    def __init__(self, choice: int, sampling: Sampling, prompt: Prompt) -> None:
+    def __init__(self, choice: int, conversation: Conversation, prompt: Prompt) -> None:
         self._choice = choice
-        self._stops = sampling.stop
+        self._stops = conversation.sampling.stop
         self.stopped = False
+        self.reasoning_tokens = 0
 
     def push(self, piece: Piece) -> Sequence[TextDelta | ChoiceFinished]:
         if str(piece.token) in self._stops:
@@ -197,6 +212,9 @@ class FakeLibrary:
     def __init__(self, limit: Limit = Limit(1000, 800, 200), num_parameters: int = 1 << 20) -> None:
         self._limit = limit
         self._num_parameters = num_parameters
+        self.prompt_seconds = 0.0
+        self.num_prompts_in_work = 0
+        self.bug: Exception | None = None
 
     async def known(self, entry: CatalogueModel) -> Known:
         await trio.lowlevel.checkpoint()
@@ -209,8 +227,9 @@ class FakeLibrary:
             defaults=SamplingDefaults(),
             tool_call=False,
             reasoning=False,
-            prompt=one_token_per_character,
+            finish=lambda _, prompts: prompts,
             reader=NumberReader,
+            score=lambda tokens: tuple(scored(*token) for token in tokens),
         )
 
     async def fetch(
@@ -221,15 +240,37 @@ class FakeLibrary:
     async def touch(self, entry: CatalogueModel) -> None:
         await trio.lowlevel.checkpoint()
 
-    async def prompt(self, known: Known, conversation: Conversation) -> Prompt:
+    async def prompts(self, known: Known, conversation: Conversation) -> tuple[Prompt, ...]:
+        if self.bug is not None:
+            raise self.bug
+        self.num_prompts_in_work += 1
+        try:
+            await trio.sleep(self.prompt_seconds)
+        finally:
+            self.num_prompts_in_work -= 1
+        return known.finish(conversation, one_token_per_character(conversation))
+
+    async def count(self, known: Known, conversation: Conversation) -> int:
         await trio.lowlevel.checkpoint()
-        return known.prompt(conversation)
+        return sum(len(prompt.ids) for prompt in one_token_per_character(conversation))
 
 
-def one_token_per_character(conversation: Conversation) -> Prompt:
+def one_token_per_character(conversation: Conversation) -> tuple[Prompt, ...]:
+    """Of the last message, or of every text."""
+    if conversation.texts:
+        return tuple(prompt_of(text) for text in conversation.texts if isinstance(text, str))
     part = conversation.messages[-1].parts[0]
     assert isinstance(part, Text)
-    return Prompt(tuple(map(ord, part.text)), part.text)
+    return (prompt_of(part.text),)
+
+
+def prompt_of(text: str) -> Prompt:
+    return Prompt(tuple(map(ord, text)), text)
+
+
+def scored(token: int, logprob: float, top: Top) -> TokenLogprob:
+    others = tuple(scored(*other, ()) for other in top)
+    return TokenLogprob(chr(token), chr(token).encode(), logprob, others)
 
 
 class FakeDesired:

@@ -42,7 +42,7 @@ async def load(host: FakeHost, model: str = "tiny") -> None:
 
 async def answer(host: FakeHost, conversation: Conversation, **options: object) -> list[Event]:
     known = await host.node.known(entry(conversation.model))
-    prompt = await host.node.prepare(known, conversation)
+    prompt = await host.node.prepare(known, conversation).reply.wait()
     its_trace = options.pop("trace", None) or trace()
     events = []
     async with aclosing(host.node.generate(known, conversation, prompt, its_trace)) as stream:  # type: ignore[arg-type]
@@ -118,7 +118,7 @@ async def test_a_prompt_over_the_limit_is_refused_before_any_load(
     autojump_clock: object, host: FakeHost
 ) -> None:
     with pytest.raises(ContextLengthExceeded) as refused:
-        await host.node.prepare(await host.node.known(entry()), ask("x" * 801))
+        await host.node.prepare(await host.node.known(entry()), ask("x" * 801)).reply.wait()
     assert refused.value.details == {"prompt_len": 801, "max": 800}
     assert "maximum context length is 1000 tokens" in refused.value.message
 
@@ -147,7 +147,7 @@ async def test_closing_the_stream_early_frees_them_too(
 ) -> None:
     await load(host)
     known = await host.node.known(entry())
-    prompt = await host.node.prepare(known, ask(max_tokens=200))
+    prompt = await host.node.prepare(known, ask(max_tokens=200)).reply.wait()
     async with aclosing(host.node.generate(known, ask(max_tokens=200), prompt, trace())) as stream:
         async for batch in stream:
             if any(isinstance(event, TextDelta) for event in batch):

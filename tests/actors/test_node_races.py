@@ -5,7 +5,7 @@ from functools import partial
 
 import pytest
 import trio
-from fakes import FakeHost, ask, cpu, entry, readings
+from fakes import FakeHost, ask, cpu, entry, readings, trace
 from test_node import answer, load
 from trio.testing import wait_all_tasks_blocked
 
@@ -23,7 +23,15 @@ from helexa.errors import (
     ServiceUnavailable,
     StoreError,
 )
+from helexa.here import Here
 from helexa.metrics import Metrics
+
+
+class Named:
+    """Names that are ids already."""
+
+    def id_of(self, name: str) -> str:
+        return name
 
 
 @pytest.fixture
@@ -134,10 +142,9 @@ async def test_a_request_on_the_node_itself_that_waits_when_its_model_leaves_get
     errors: list[HelexaError] = []
 
     async def wait_in_line() -> None:
-        from fakes import trace
-
+        here = Here(host.node, Named(), tick_seconds=1)  # type: ignore[arg-type]
         try:
-            async for _ in host.node.answer("tiny", ask(), trace()):
+            async for _ in here.generate(ask(), trace()):
                 pass
         except HelexaError as error:
             errors.append(error)
