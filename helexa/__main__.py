@@ -1,4 +1,4 @@
-"""The `helexa` command: serve, check, doctor, models."""
+"""The `helexa` command: serve, check, doctor, models, client-config."""
 
 import argparse
 import os
@@ -49,6 +49,9 @@ def parser() -> argparse.ArgumentParser:
     from helexa.store import command as models
 
     models.register(verbs, [common]).set_defaults(run=store)
+    from helexa.clients import command as clients
+
+    clients.register(verbs, [common]).set_defaults(run=client_config)
     return top
 
 
@@ -98,6 +101,13 @@ def store(args: argparse.Namespace) -> int:
 
     config, catalogue = read_all(args.config, os.environ)
     return run(args, config, places(config, os.environ), catalogue)
+
+
+def client_config(args: argparse.Namespace) -> int:
+    from helexa.clients.command import run
+
+    config, _ = read_all(args.config, os.environ)
+    return run(args, config)
 
 
 if __name__ == "__main__":

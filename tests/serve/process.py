@@ -21,6 +21,7 @@ SERVE = ("-m", "helexa", "serve")
 READY_DEVICE = (
     str(Path(__file__).parents[2] / "tools" / "bench_server.py"),
 )  # tokens without a model
+AT_REST = {"sequences": 0, "slots": 0, "reservations": 0}
 
 
 class Helexa:
@@ -101,6 +102,14 @@ class Helexa:
         status = self.try_status()
         assert status is not None
         return status
+
+    def wait_for_rest(self) -> None:
+        """Until nothing is open: a client that left is noticed a moment later."""
+        for _ in range(500):
+            if self.status["open"] == AT_REST:
+                return
+            select_nothing(0.02)
+        assert self.status["open"] == AT_REST
 
     def url(self, role: str = "gateway") -> str:
         """The real address of a role, as the status told it when the process was ready."""

@@ -22,7 +22,6 @@ OPTIONS = {
     "HELEXA_LIMITS__WRITE_TIMEOUT_SECONDS": "1",
     "HELEXA_MODELS__PRELOAD": '["demo"]',
 }
-AT_REST = {"sequences": 0, "slots": 0, "reservations": 0}
 
 
 @pytest.fixture(scope="module")
@@ -35,15 +34,7 @@ def ready(store_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 @pytest.fixture(autouse=True)
 def leaves_nothing_open(ready: Helexa) -> Iterator[None]:
     yield
-    wait_for_rest(ready)
-
-
-def wait_for_rest(ready: Helexa) -> None:
-    for _ in range(500):
-        if ready.status["open"] == AT_REST:
-            return
-        select_nothing(0.02)
-    assert ready.status["open"] == AT_REST
+    ready.wait_for_rest()
 
 
 class Connection:
@@ -133,7 +124,7 @@ def test_a_request_that_is_not_streamed_waits_and_is_refused_by_a_status(ready: 
 def test_a_client_that_reads_nothing_is_dropped_and_settled(ready: Helexa) -> None:
     with Connection(ready, long(2000, n=8), buffer_bytes=4096) as stuck:
         stuck.until(b"x-request-id: ")
-        wait_for_rest(ready)
+        ready.wait_for_rest()
         (request_id,) = re.findall(rb"x-request-id: (\S+)", stuck.until(b"\r\n\r\n"))
     record = ready.control("why", request_id=request_id.decode())[0]
     assert record["finish"] == "client_left"
@@ -154,7 +145,7 @@ def test_many_clients_that_come_and_go_leave_nothing_open(ready: Helexa) -> None
         thread.start()
     for thread in threads:
         thread.join()
-    wait_for_rest(ready)
+    ready.wait_for_rest()
     status, _, _ = call("POST", ready.url() + "/v1/chat/completions", chat(max_tokens=2))
     assert status == 200
 
@@ -163,7 +154,7 @@ def test_prompts_and_answers_stay_out_of_logs_and_records(ready: Helexa) -> None
     secret = "xylophone-quartz-7731"
     call("POST", ready.url() + "/v1/chat/completions", chat(secret, max_tokens=2))
     call("POST", ready.url() + "/v1/chat/completions", {"model": "demo", "messages": secret})
-    wait_for_rest(ready)
+    ready.wait_for_rest()
     kept = [path for path in ready.state_dir.rglob("*") if path.is_file()]
     for path in [*kept, ready.log]:
         assert secret not in path.read_text(errors="replace")
@@ -198,4 +189,4 @@ def test_a_number_caps_what_one_principal_has_open(store_dir: Path, tmp_path: Pa
             ann = {"x-helexa-account-id": "ann"}
             url = process.url("node") + "/v1/chat/completions"
             assert call("POST", url, chat(max_tokens=2), ann)[0] == 200
-        wait_for_rest(process)
+        process.wait_for_rest()
