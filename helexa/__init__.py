@@ -3,24 +3,27 @@
 The life of one request, and where to read it:
 
  1  http/server, http/guard   bytes come in at a listener, past its door
- 2  http/chat                 the route: one request from its bytes to the last byte of its answer
- 3  wire/openai_chat          the dialect becomes a neutral `conversation.Conversation`
+ 2  http/inference            the route: one request from its bytes to the last byte of its answer
+ 3  wire/                     one of four dialects becomes a neutral `conversation.Conversation`
  4  gateway                   alias, prompt, length; sees to it that the model is loaded
- 5  library, prompters, text/ chat template and tokenizer, in worker threads
+ 5  library, prompts, text/   chat template in a process (renderers), tokenizer and grammar in threads
  6  actors/node               which model is where on this host, and its supervision
  7  actors/admission          the line before one model: bounded, fair, explained
- 8  actors/model              one loaded model: sequences out, events back
- 9  actors/device             Trio's side of a device: orders go in, notices come back
-10  engine/                   torch's side: loads, scheduler, sequences, sampling, one thread per device
-11  text/answer               tokens become text again, stop strings are found
-12  wire/openai_chat          events become the dialect's bytes, http/stream sends them
-13  recorder                  record, metrics and log line, however it ended
+ 8  actors/model              one loaded model: its admission, its life
+ 9  actors/generation         one admitted request: sequences out, events back
+10  actors/device             Trio's side of a device: orders go in, notices come back
+11  engine/                   torch's side: loads, scheduler, sequences, sampling, one thread per device
+12  text/answer, text/markup  tokens become text, reasoning and tool calls; stop strings are found
+13  wire/                     events become the dialect's bytes, http/stream sends them
+14  recorder                  record, metrics and log line, however it ended
 
 Beside that road:
 
 config/    what can be set, and reading it strictly       fleet/    pure decisions and their values
 store/     models as files: fetched, checked, prepared    devices/  CUDA driver, NVML, the CPU
-control/   the Unix socket that `helexa-ctl` (ctl) asks   serve, local   the process put together
+control/   the Unix socket that `helexa-ctl` (ctl) asks   clients/  ready configurations for clients
+responses  what a client may continue by its id           serve, local   the process put together
+scripts, actors/script   models whose tokens come from rules
 state, desired, records, capture, logs, metrics, service  what outlives a request or the process
 
 `tests/test_architecture.py` holds the rules: torch on device threads only, Trio nowhere near it, pure

@@ -4,148 +4,29 @@
 
 Rows: start-up to ready, first token and tokens per second at 1, 4 and 16 streams through HTTP with the
 real demo model; then, with a device that has every token ready, CPU per streamed chunk, small requests
-per second, and memory after 10 and after 1 000 requests.
+per second, and memory after 10 and after 1 000 requests; then the dialects (`bench_dialects.py`).
 """
 
 import argparse
-import json
 import os
 import platform
 import shutil
 import socket
 import statistics
-import subprocess
-import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-from helexa.control.client import Ended, NoDaemon, Refused, ask
+import bench_dialects
+from bench_process import MODEL, Row, asked, server, spent, stream, together
 
-MODEL = "smollm2-135m-instruct"
-PROMPT = "Tell me about the sea, its tides, its winds and the people who live by it. "
+from helexa.control.client import ask
+
 TOKENS = 64
 SENDS = 3000
 WIDE = {"HELEXA_ADMISSION__MAX_QUEUE_DEPTH": "64", "HELEXA_ENGINE__BATCH_WIDTH": "64"}
-TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
-Row = tuple[str, str]
-
-
-class Server:
-    """A helexa process on free ports, with a state directory of its own."""
-
-    def __init__(self, command: list[str], directory: Path, options: Mapping[str, str]) -> None:
-        self.socket = directory / "s"
-        environ = {
-            **os.environ,
-            "HELEXA_SERVER__STATE_DIR": str(directory),
-            "HELEXA_CONTROL__SOCKET": str(self.socket),
-            "HELEXA_GATEWAY__LISTEN": "127.0.0.1:0",
-            "HELEXA_NODE__LISTEN": "127.0.0.1:0",
-            "HELEXA_METRICS__LISTEN": "127.0.0.1:0",
-            "HELEXA_SERVER__LOG_LEVEL": "warning",
-            **options,
-        }
-        self.began = time.monotonic()
-        self.process = subprocess.Popen([sys.executable, *command], env=environ)
-        self.address = self._wait()
-        self.ready_seconds = time.monotonic() - self.began
-
-    def _wait(self) -> tuple[str, int]:
-        while self.process.poll() is None:
-            try:
-                (status,) = ask([self.socket], "status", {}, 10.0)
-            except (NoDaemon, Ended, Refused, OSError):
-                time.sleep(0.02)
-                continue
-            state = status.get("activation", {}).get("state")
-            if "metrics" in status and state == "ready":
-                host, _, port = status["gateway"]["url"].removeprefix("http://").partition(":")
-                return host, int(port)
-            time.sleep(0.02)
-        raise SystemExit("the server ended while it started")
-
-    def cpu_seconds(self) -> tuple[float, float]:
-        """User and system time so far."""
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
-        return int(fields[11]) / TICKS_PER_SECOND, int(fields[12]) / TICKS_PER_SECOND
-
-    def memory_mb(self) -> float:
-        status = Path(f"/proc/{self.process.pid}/status").read_text()
-        return int(status.partition("VmRSS:")[2].split()[0]) / 1024
-
-
-@contextmanager
-def server(
-    command: list[str], directory: Path, options: Mapping[str, str] | None = None
-) -> Iterator[Server]:
-    directory.mkdir(exist_ok=True)
-    found = Server(command, directory, options or {})
-    try:
-        yield found
-    finally:
-        found.process.terminate()
-        found.process.wait()
-
-
-# -- one request over a plain socket, so that the client costs little ------------------------------
-
-
-def request_bytes(body: Mapping[str, Any], path: str = "/v1/chat/completions") -> bytes:
-    data = json.dumps(body).encode()
-    head = (
-        f"POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
-        f"content-length: {len(data)}\r\n\r\n"
-    )
-    return head.encode() + data
-
-
-def asked(max_tokens: int, salt: int = 0) -> dict[str, Any]:
-    return {
-        "model": MODEL,
-        "messages": [{"role": "user", "content": f"{salt} {PROMPT}"}],
-        "temperature": 0,
-        "max_tokens": max_tokens,
-        "ignore_eos": True,
-        "stream": True,
-    }
-
-
-def stream(server: Server, body: Mapping[str, Any]) -> list[float]:
-    """When each piece of text came, in seconds since the request was sent."""
-    times: list[float] = []
-    with socket.create_connection(server.address) as sock:
-        sock.sendall(request_bytes(body))
-        began, rest = time.perf_counter(), b""
-        while b"data: [DONE]" not in rest:
-            received = sock.recv(1 << 16)
-            if not received:
-                raise SystemExit(f"the stream broke off: {rest[:300]!r}")
-            now = time.perf_counter() - began
-            *frames, rest = (rest + received).split(b"\n\n")
-            times += [
-                now for frame in frames if b'"content":"' in frame and b'"content":""' not in frame
-            ]
-            rest = rest if not frames or b"[DONE]" not in frames[-1] else b"data: [DONE]"
-    return times
-
-
-def together(count: int, work: Callable[[int], Any]) -> list[Any]:
-    results: list[Any] = [None] * count
-
-    def run(number: int) -> None:
-        results[number] = work(number)
-
-    threads = [threading.Thread(target=run, args=(i,)) for i in range(count)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return results
 
 
 # -- the rows --------------------------------------------------------------------------------------
@@ -207,11 +88,6 @@ def overhead(directory: Path, requests: int) -> Iterator[Row]:
         yield f"memory after 10, after {requests} requests", f"{early:.0f} MB, {late:.0f} MB"
 
 
-def spent(before: tuple[float, float], after: tuple[float, float], count: int) -> str:
-    user, system = (1e6 * (b - a) / count for a, b in zip(before, after, strict=True))
-    return f"{user + system:.0f} µs ({user:.0f} user, {system:.0f} system)"
-
-
 def bare_send() -> float:
     """CPU microseconds of this machine's own `send` of 250 bytes to a reader on loopback."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
@@ -251,6 +127,7 @@ def main() -> None:
         rows += start_up(directory / "a")
         rows += streams(directory / "b", (1, 4) if quick else (1, 4, 16))
         rows += overhead(directory / "c", 200 if quick else 1000)
+        rows += bench_dialects.rows(directory / "d", quick=quick)
     finally:
         shutil.rmtree(directory)
     show(rows)
