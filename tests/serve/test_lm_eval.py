@@ -25,11 +25,9 @@ class Reference:
     """The demo model in transformers, in fp32, and its tokenizer."""
 
     def __init__(self, stored: StoredModel) -> None:
-        (file,) = stored.path.glob("*.gguf")
-        where = {"gguf_file": file.name, "local_files_only": True}
-        self.tokenizer = AutoTokenizer.from_pretrained(stored.path, **where)
+        self.tokenizer = AutoTokenizer.from_pretrained(stored.path, local_files_only=True)
         self.model = AutoModelForCausalLM.from_pretrained(
-            stored.path, dtype=torch.float32, **where
+            stored.path, dtype=torch.float32, local_files_only=True
         ).eval()
 
     def ids(self, text: str) -> list[int]:
