@@ -16,7 +16,7 @@ pytestmark = pytest.mark.real
 NAME, TEMPERATURE = "get_weather", 1.3
 QUESTION: list[Any] = [{"role": "user", "content": "How is the weather in Oslo?"}]
 FUNCTION: Any = {"name": NAME, "description": "The weather.", "parameters": PARAMETERS}
-SEEDS, AT_ONCE = 18, 6
+SEEDS, AT_ONCE = 6, 6
 
 Called = list[tuple[str, dict[str, Any]]]  # what is called, with which arguments
 
