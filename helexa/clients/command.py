@@ -1,24 +1,15 @@
 """`helexa client-config`: a ready configuration for a client, with the gateway's real limits."""
 
-import os
 import sys
-import urllib.error
-import urllib.request
 from argparse import ArgumentParser, Namespace, _SubParsersAction
 from collections.abc import Callable, Mapping
-from http.client import HTTPException
 from pathlib import Path
 
-import orjson
-
 from helexa.clients import agents, programs
-from helexa.clients.offer import KEY_VARIABLE, ClientConfig, Offer, choose, read_models
+from helexa.clients.offer import ClientConfig, Offer, choose, read_models
 from helexa.config.schema import Config
-from helexa.conversation import Json
 from helexa.errors import HelexaError
 
-SECONDS = 15.0
-MOST_BYTES = 16 << 20
 ON_THIS_HOST = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # who listens everywhere
 
 CLIENTS: Mapping[str, Callable[[Offer], ClientConfig]] = {
@@ -58,6 +49,8 @@ def register(
 
 def run(args: Namespace, config: Config) -> int:
     """The configuration on standard output, what to do with it on standard error."""
+    from helexa.clients.listing import fetch_models  # HTTP, which no other command needs
+
     url = args.url or gateway_url(config)
     offer = choose(url, read_models(fetch_models(url)), args.model, args.small_model)
     made = CLIENTS[args.client](offer)
@@ -73,33 +66,6 @@ def run(args: Namespace, config: Config) -> int:
 def gateway_url(config: Config) -> str:
     host, _, port = config.gateway.listen.rpartition(":")
     return f"http://{ON_THIS_HOST.get(host, host)}:{port}"
-
-
-def fetch_models(url: str) -> Json:
-    """GET /v1/models, with the key in HELEXA_API_KEY if there is one."""
-    key = os.environ.get(KEY_VARIABLE, "").strip()
-    if not (key.isascii() and key.isprintable()):
-        raise HelexaError(f"{KEY_VARIABLE} holds characters that no key has.")
-    address = f"{url.rstrip('/').removesuffix('/v1')}/v1/models"
-    if not address.startswith(("http://", "https://")):
-        raise HelexaError(
-            f"{url} is not the URL of a gateway: it must begin with http:// or https://"
-        )
-    headers = {"authorization": f"Bearer {key}"} if key else {}
-    try:
-        request = urllib.request.Request(address, headers=headers)
-        with urllib.request.urlopen(request, timeout=SECONDS) as response:
-            return orjson.loads(response.read(MOST_BYTES))
-    except urllib.error.HTTPError as refused:
-        with refused:
-            raise HelexaError(
-                f"{address} answered {refused.code}: set {KEY_VARIABLE} if it wants a key."
-            ) from None
-    except (OSError, ValueError, HTTPException) as error:
-        why = getattr(error, "reason", error)
-        raise HelexaError(
-            f"No gateway answers at {address} ({why}): start it with `helexa serve`, or give --url."
-        ) from None
 
 
 def text_of(made: ClientConfig) -> list[str]:

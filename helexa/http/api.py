@@ -99,9 +99,8 @@ def add_responses(app: QuartTrio, api: Api) -> None:
 
     @app.get("/v1/responses/<name>")
     async def stored(name: str) -> Response:
-        if (
-            request.args.get("stream") == "true"
-        ):  # an empty stream is what the client would make of it
+        # A client that wants events would take JSON for a stream without any.
+        if request.args.get("stream") == "true":
             raise InvalidRequest("a response that is kept is told whole only", param="stream")
         return json_response(api.stored_for(call_of(request).principal).find(name).response)
 

@@ -122,9 +122,8 @@ def write_prompt(source: str, variables: dict[str, Json], messages: list[ChatMes
         return Rendered(written(earlier, add_generation_prompt=True))
     try:
         return Rendered(written(messages, continue_final_message=True), continues=True)
-    except (
-        ValueError
-    ):  # the template drops what it is to continue: let it begin, and say it ourselves
+    except ValueError:
+        # The template drops what it is to continue: let it begin, and say it ourselves.
         begun = written(earlier, add_generation_prompt=True)
         return Rendered(begun + text_of(last["content"]), continues=True)
 

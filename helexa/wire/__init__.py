@@ -2,6 +2,7 @@
 
 fields       what a client sent, with its types, ranges and paths
 request      what several dialects read alike; sampling, thinking, format: what OpenAI's three do
+upstream     what the readers of other servers' answers have alike; logprobs, in both directions
 openai_chat  chat completions, both directions: requests, answers, streams
 openai_completions  completions of bare texts: requests read, answers and streams written
 openai_responses  Responses, both directions, and what is kept of them

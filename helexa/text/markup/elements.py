@@ -6,7 +6,7 @@ What stands between the tags becomes JSON by the types that the tool's schema de
 from collections.abc import Container, Mapping
 
 from helexa.conversation import Tool
-from helexa.text.markup.json_text import MAX_NAME, escape, tell_value
+from helexa.text.markup.json_text import MAX_NAME, escape, is_of_name, tell_value
 from helexa.text.markup.outputs import Arguments, Ended
 from helexa.text.markup.schema import types_of
 from helexa.text.markup.source import Reading, Source
@@ -121,7 +121,3 @@ def tell_end(source: Source, before: str) -> Reading[None]:
 def read_name(source: Source) -> Reading[str]:
     name = yield from source.word(lambda character: character not in "<>\r\n", MAX_NAME)
     return name.strip().strip("\"'")
-
-
-def is_of_name(character: str) -> bool:
-    return character.isalnum() or character in "_-.:/"

@@ -12,6 +12,11 @@ PLAIN = frozenset(" \t\r\n,:-+.0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLM
 ESCAPED = frozenset('"\\/bfnrtu')
 
 
+def is_of_name(character: str) -> bool:
+    """Whether it may stand in a tool's name that nothing puts between quotes."""
+    return character.isalnum() or character in "_-.:/"
+
+
 class JsonText:
     """One JSON value that comes in pieces.
 

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from helexa.conversation import Tool
 from helexa.text.markup.call_object import read_calls, tell_arguments
-from helexa.text.markup.json_text import MAX_NAME
+from helexa.text.markup.json_text import MAX_NAME, is_of_name
 from helexa.text.markup.source import Reading, Source
 
 TAG, CALL_ID, ARGS = "[TOOL_CALLS]", "[CALL_ID]", "[ARGS]"
@@ -36,7 +36,3 @@ def read_named(source: Source) -> Reading[None]:
     if name and (marked or (yield from source.starts("{"))):
         yield from source.call(name)
         yield from tell_arguments(source)
-
-
-def is_of_name(character: str) -> bool:
-    return character.isalnum() or character in "_-.:/"

@@ -20,6 +20,7 @@ from helexa.wire.anthropic.tools import read_tool_choice, read_tools
 from helexa.wire.anthropic.writer import StreamWriter, write_answer
 from helexa.wire.exchange import Reply
 from helexa.wire.fields import Fields
+from helexa.wire.format import SCHEMA_NAME
 from helexa.wire.request import MAX_TOKENS, read_model
 from helexa.wire.sampling import MAX_STOP_CHARACTERS, MAX_STOPS, MAX_TOKEN_ID
 from helexa.wire.thinking import MAX_EFFORT_CHARACTERS
@@ -138,4 +139,4 @@ def read_format(fields: Fields) -> JsonSchema | None:
     schema = wanted.json_object("schema")
     if schema is None:
         wanted.refuse("schema", "is required and must be a JSON schema")
-    return JsonSchema("answer", schema, strict=True)
+    return JsonSchema(SCHEMA_NAME, schema, strict=True)

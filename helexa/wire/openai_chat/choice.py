@@ -2,9 +2,8 @@
 
 from helexa.conversation import FinishReason, Json, TokenLogprob, Usage
 from helexa.wire.answer import Choice
+from helexa.wire.logprobs import write_scored
 from helexa.wire.openai_chat.calls import write_calls
-
-LEAST_LOGPROB = -9999.0  # for a probability of zero, as JSON knows no infinity
 
 
 def write_choice(index: int, choice: Choice, legacy_calls: bool) -> Json:
@@ -45,16 +44,4 @@ def write_usage(usage: Usage) -> Json:
 def write_logprobs(logprobs: tuple[TokenLogprob, ...]) -> Json:
     if not logprobs:
         return None
-    content = [
-        write_logprob(token) | {"top_logprobs": [write_logprob(other) for other in token.top]}
-        for token in logprobs
-    ]
-    return {"content": content}
-
-
-def write_logprob(token: TokenLogprob) -> dict[str, Json]:
-    return {
-        "token": token.token,
-        "bytes": list(token.bytes),
-        "logprob": max(token.logprob, LEAST_LOGPROB),
-    }
+    return {"content": [write_scored(token) for token in logprobs]}

@@ -6,29 +6,23 @@ late, arguments may be an object, and all calls may bear the index 0.
 
 from collections.abc import Iterator
 
-import orjson
 from attrs import define, field
 
 from helexa.conversation import (
     ChoiceFinished,
     Event,
     FinishReason,
-    Json,
     ReasoningDelta,
     TextDelta,
-    TokenLogprob,
     ToolCallDelta,
     ToolCallStarted,
 )
-from helexa.errors import UpstreamMalformed
-from helexa.wire.fields import Fields, as_integer
+from helexa.wire.fields import Fields
+from helexa.wire.logprobs import read_logprobs
+from helexa.wire.request import read_arguments
+from helexa.wire.upstream import MOST, as_text, malformed
 
-MOST = 2**53
 TOO_LONG = frozenset({"length", "max_tokens", "model_length"})
-
-
-def malformed(what: str) -> UpstreamMalformed:
-    return UpstreamMalformed(f"The upstream's answer cannot be read: {what}.")
 
 
 @define(eq=False)
@@ -73,7 +67,7 @@ class ChoiceReader:
         if thought:
             self._closed = True
             yield ReasoningDelta(self.number, thought)
-        text, scores = said.text("content") or "", tuple(read_logprobs(logprobs))
+        text, scores = said.text("content") or "", tuple(read_logprobs(logprobs, "content"))
         if text or scores:
             self._closed = True
             yield TextDelta(self.number, text, scores)
@@ -132,39 +126,8 @@ def is_another(call: OpenCall, index: int | None, call_id: str | None, name: str
     return None not in (name, call_id, call.id) and call_id != call.id
 
 
-def read_arguments(function: Fields) -> str:
-    arguments = function.get("arguments")
-    if isinstance(arguments, dict):  # some servers send the object itself
-        return orjson.dumps(function.json_object("arguments")).decode()
-    return function.text("arguments") or ""
-
-
 def read_reason(reason: str | None, num_calls: int) -> FinishReason:
     """What the client must do next matters more than the upstream's word for it."""
     if reason in TOO_LONG:
         return "length"
     return "tool_calls" if num_calls else "stop"
-
-
-def as_text(value: Json) -> str | None:
-    return value if isinstance(value, str) else None
-
-
-# -- log-probabilities -----------------------------------------------------------------------------
-
-
-def read_logprobs(logprobs: Fields) -> Iterator[TokenLogprob]:
-    for token in logprobs.objects("content", MOST) or ():
-        top = [read_logprob(other) for other in token.objects("top_logprobs", MOST) or ()]
-        yield read_logprob(token, tuple(top))
-
-
-def read_logprob(token: Fields, top: tuple[TokenLogprob, ...] = ()) -> TokenLogprob:
-    text = token.required_text("token")
-    values = token.array("bytes", MOST)
-    octets = (
-        text.encode()
-        if values is None
-        else bytes(as_integer(value, token.at("bytes"), 0, 255) for value in values)
-    )
-    return TokenLogprob(text, octets, token.number("logprob", -MOST, MOST) or 0.0, top)

@@ -1,4 +1,4 @@
-"""The stream around the chunks of an answer: their head, the usage at the end, signs of life."""
+"""What stands around the choices of an answer: the head, the usage at the end, signs of life."""
 
 import orjson
 from attrs import define, field
@@ -9,6 +9,16 @@ from helexa.wire import sse
 from helexa.wire.envelope import envelope
 from helexa.wire.exchange import Reply
 from helexa.wire.openai_chat.choice import write_usage
+
+
+def write_head(reply: Reply, id_prefix: str, kind: str) -> dict[str, Json]:
+    """What a whole answer and every chunk of a stream begin with."""
+    return {
+        "id": reply.id(id_prefix),
+        "object": kind,
+        "created": reply.created,
+        "model": reply.model,
+    }
 
 
 @define(eq=False)
@@ -27,13 +37,8 @@ class Chunks:
     head: bytes = field(default=b"", init=False)  # of every chunk, up to its choice
 
     def __attrs_post_init__(self) -> None:
-        head = {
-            "id": self.reply.id(self.id_prefix),
-            "object": self.kind,
-            "created": self.reply.created,
-            "model": self.reply.model,
-        }
-        self.head = b'data: %s,"choices":[' % orjson.dumps(head)[:-1]
+        head = orjson.dumps(write_head(self.reply, self.id_prefix, self.kind))
+        self.head = b'data: %s,"choices":[' % head[:-1]
 
     def chunk(self, choice: Json) -> bytes:
         return self.head + orjson.dumps(choice) + b"]}\n\n"

@@ -3,8 +3,6 @@
 from collections.abc import Iterator, Sequence
 from typing import get_args
 
-import orjson
-
 from helexa.conversation import (
     Image,
     Json,
@@ -18,8 +16,8 @@ from helexa.conversation import (
 )
 from helexa.wire.fields import Fields
 from helexa.wire.openai_chat.calls import write_calls
+from helexa.wire.request import free_text_arguments, read_arguments, read_data_uri, read_parts
 
-MAX_PARTS = 1024
 MAX_TOOL_CALLS = 256
 ROLES: tuple[str, ...] = (*get_args(Role), "function")
 
@@ -58,14 +56,7 @@ def read_call_id(message: Fields, name: str | None) -> str:
 
 
 def read_content(message: Fields) -> tuple[Text | Image, ...]:
-    """The parts of `content`: a string, a list of parts, or nothing.  Empty text is no part."""
-    content = message.get("content")
-    if content is None or isinstance(content, str):
-        return (Text(content),) if content else ()
-    if not isinstance(content, list):
-        message.refuse("content", "must be a string or a list of content parts")
-    parts = [read_part(part) for part in message.objects("content", MAX_PARTS) or ()]
-    return tuple(part for part in parts if part != Text(""))
+    return read_parts(message, "content", read_part)
 
 
 def read_part(part: Fields) -> Text | Image:
@@ -75,21 +66,11 @@ def read_part(part: Fields) -> Text | Image:
         case "refusal":
             return Text(part.required_text("refusal"))
         case "image_url" if isinstance(part.get("image_url"), str):
-            return read_image(part, "image_url")
+            return read_data_uri(part, "image_url")
         case "image_url":
-            return read_image(part.required_object("image_url"), "url")
+            return read_data_uri(part.required_object("image_url"), "url")
         case _:
             part.refuse("type", "must be text or image_url: other content is not supported")
-
-
-def read_image(image: Fields, key: str) -> Image:
-    url = image.required_text(key)
-    if not url.startswith("data:image/"):
-        image.refuse(
-            key,
-            "must be a data URI (data:image/...;base64,...): pictures are not fetched from the network",
-        )
-    return Image(url)
 
 
 # -- what an assistant turn holds beside its text -----------------------------------------------------
@@ -124,20 +105,16 @@ def read_call(call: Fields) -> ToolCall:
             return ToolCall(call_id, *read_function(call.required_object("function")))
         case "custom":
             custom = call.required_object("custom")
-            given = {"input": custom.text("input") or ""}
-            return ToolCall(call_id, custom.required_text("name"), orjson.dumps(given).decode())
+            given = free_text_arguments(custom.text("input") or "")
+            return ToolCall(call_id, custom.required_text("name"), given)
         case _:
             call.refuse("type", "must be function or custom: other tool calls are not supported")
 
 
 def read_function(function: Fields) -> tuple[str, str]:
-    """Name and arguments: text as it is, or an object, which some clients send."""
-    arguments = function.get("arguments")
-    if isinstance(arguments, dict):
-        arguments = orjson.dumps(function.json_object("arguments")).decode()
-    elif not isinstance(arguments, str | None):
-        function.refuse("arguments", "must be a string of JSON")
-    return function.required_text("name"), arguments or ""
+    """Name and arguments."""
+    arguments = read_arguments(function)
+    return function.required_text("name"), arguments
 
 
 # -- the other direction -----------------------------------------------------------------------------

@@ -2,36 +2,34 @@
 
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import get_args
 
-import orjson
 from attrs import define, field
 
-from helexa.conversation import (
-    Delta,
-    Event,
-    Finished,
-    Json,
-    Phase,
-    Progress,
-    Started,
-    Usage,
-)
-from helexa.errors import InvalidRequest, UpstreamError
+from helexa.conversation import Event, Finished, Progress, Started, Usage
 from helexa.wire import sse
 from helexa.wire.fields import Fields
-from helexa.wire.openai_chat.choice_reader import MOST, ChoiceReader, as_text, malformed
+from helexa.wire.openai_chat.choice_reader import ChoiceReader
+from helexa.wire.upstream import (
+    MOST,
+    PHASES,
+    Tally,
+    as_text,
+    malformed,
+    read_json,
+    read_started,
+    read_usage,
+    reading,
+)
 
-PROGRESS = re.compile(rf"({'|'.join(get_args(Phase))}) ([0-9]{{1,15}})/([0-9]{{1,15}})")
-STARTED = re.compile(r"started ([0-9]{1,15}) cached ([0-9]{1,15})")
+PROGRESS = re.compile(rf"({'|'.join(PHASES)}) ([0-9]{{1,15}})/([0-9]{{1,15}})")
+USAGE = ("prompt", "completion")
 
 
 def read_answer(body: bytes) -> list[Event]:
     """The events of a chat.completion.  UpstreamMalformed, or the UpstreamError that it holds."""
     completion = read_json(body)
     with reading():
-        usage = read_usage(completion)
+        usage = read_usage(completion, *USAGE)
         choices = completion.objects("choices", MOST)
         if not usage or not choices:
             raise malformed("it has no choices or no usage")
@@ -53,9 +51,8 @@ class StreamReader:
     """
 
     _parser: sse.Parser = field(factory=sse.Parser, init=False)
-    _started: Started | None = field(default=None, init=False)
+    _tally: Tally = field(factory=Tally, init=False)
     _choices: dict[int, ChoiceReader] = field(factory=dict, init=False)
-    _num_deltas: int = field(default=0, init=False)
     _usage: Usage | None = field(default=None, init=False)
     _done: bool = field(default=False, init=False)
 
@@ -76,33 +73,23 @@ class StreamReader:
         if not self._choices or not all(choice.finished for choice in self._choices.values()):
             raise malformed("the stream ended before the answer was complete")
         self._done = True
-        yield Finished(self._usage or self._estimate())
-
-    def _estimate(self) -> Usage:
-        """What is known where the upstream tells no usage: a chunk of text is about a token."""
-        prompt_tokens = self._started.prompt_tokens if self._started else 0
-        return Usage(prompt_tokens, self._num_deltas)
+        yield Finished(self._usage or self._tally.estimate())
 
     def _read_comment(self, text: str) -> Iterator[Event]:
         if progress := PROGRESS.fullmatch(text):
             yield read_progress(progress)
-        elif started := STARTED.fullmatch(text):
-            yield from self._start(Started(int(started[1]), int(started[2])))
-
-    def _start(self, started: Started) -> Iterator[Event]:
-        if self._started is None:
-            self._started = started
-            yield started
+        elif started := read_started(text):
+            yield from self._tally.start(started)
 
     def _read_chunk(self, chunk: Fields) -> Iterator[Event]:
         with reading():
-            self._usage = read_usage(chunk) or self._usage
+            self._usage = read_usage(chunk, *USAGE) or self._usage
             choices = chunk.objects("choices", MOST) or []
             answer_id = as_text(chunk.get("id")) or ""
             events = [event for choice in choices for event in self._read_choice(choice, answer_id)]
         if choices:
-            yield from self._start(Started(0))
-        self._num_deltas += sum(isinstance(event, Delta) for event in events)
+            yield from self._tally.start(Started(0))
+        self._tally.count(events)
         yield from events
 
     def _read_choice(self, choice: Fields, answer_id: str) -> Iterator[Event]:
@@ -112,51 +99,5 @@ class StreamReader:
         return self._choices[number].read(choice)
 
 
-@contextmanager
-def reading() -> Iterator[None]:
-    """A wrong type in what another server sent is its mistake, not that of a client's request."""
-    try:
-        yield
-    except InvalidRequest as error:
-        raise malformed(error.message.rstrip(".")) from None
-
-
-def read_json(data: bytes) -> Fields:
-    """The object in `data`; if it is an error, that error is raised."""
-    try:
-        value = orjson.loads(data)
-    except orjson.JSONDecodeError:
-        raise malformed("it is not JSON") from None
-    if not isinstance(value, dict):
-        raise malformed("it is not a JSON object")
-    if value.get("error") is not None:
-        raise read_error(value["error"])
-    return Fields(value)
-
-
-def read_error(error: Json) -> UpstreamError:
-    if not isinstance(error, dict):
-        return UpstreamError(f"The upstream failed: {error}")
-    found = UpstreamError(str(error.get("message")), param=as_text(error.get("param")))
-    found.type = as_text(error.get("type")) or found.type
-    found.code = as_text(error.get("code")) or found.code
-    return found
-
-
-def read_usage(parent: Fields) -> Usage | None:
-    usage = parent.object("usage")
-    if usage is None:
-        return None
-    prompt = usage.object("prompt_tokens_details") or Fields({})
-    completion = usage.object("completion_tokens_details") or Fields({})
-    return Usage(
-        prompt_tokens=usage.integer("prompt_tokens", 0, MOST) or 0,
-        completion_tokens=usage.integer("completion_tokens", 0, MOST) or 0,
-        cached_tokens=prompt.integer("cached_tokens", 0, MOST) or 0,
-        reasoning_tokens=completion.integer("reasoning_tokens", 0, MOST) or 0,
-    )
-
-
 def read_progress(found: re.Match[str]) -> Progress:
-    phases: dict[str, Phase] = {phase: phase for phase in get_args(Phase)}
-    return Progress(phases[found[1]], int(found[2]), int(found[3]))
+    return Progress(PHASES[found[1]], int(found[2]), int(found[3]))

@@ -22,7 +22,7 @@ from helexa.wire.answer import Answer
 from helexa.wire.exchange import Reply
 from helexa.wire.openai_chat.calls import arguments_around, write_started
 from helexa.wire.openai_chat.choice import write_choice, write_logprobs, write_reason, write_usage
-from helexa.wire.openai_chat.chunks import Chunks
+from helexa.wire.openai_chat.chunks import Chunks, write_head
 
 ID_PREFIX = "chatcmpl-"
 
@@ -30,10 +30,7 @@ ID_PREFIX = "chatcmpl-"
 def write_answer(answer: Answer, reply: Reply, *, legacy_calls: bool = False) -> bytes:
     """A chat.completion."""
     completion = {
-        "id": reply.id(ID_PREFIX),
-        "object": "chat.completion",
-        "created": reply.created,
-        "model": reply.model,
+        **write_head(reply, ID_PREFIX, "chat.completion"),
         "choices": [write_choice(i, each, legacy_calls) for i, each in enumerate(answer.choices)],
         "usage": write_usage(answer.usage),
     }

@@ -6,7 +6,7 @@ import math
 from attrs import define, field, frozen
 
 from helexa.conversation import Json, TokenLogprob
-from helexa.wire.openai_chat.choice import LEAST_LOGPROB
+from helexa.wire.logprobs import LEAST_LOGPROB
 
 Tokens = tuple[TokenLogprob, ...]
 

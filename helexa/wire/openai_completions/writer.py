@@ -19,7 +19,7 @@ from helexa.errors import HelexaError
 from helexa.wire.answer import Answer, Choice
 from helexa.wire.exchange import Reply
 from helexa.wire.openai_chat.choice import write_reason, write_usage
-from helexa.wire.openai_chat.chunks import Chunks
+from helexa.wire.openai_chat.chunks import Chunks, write_head
 from helexa.wire.openai_completions.echo import Echo, Scores
 
 ID_PREFIX = "cmpl-"
@@ -28,10 +28,7 @@ KIND = "text_completion"
 
 def write_answer(answer: Answer, reply: Reply, echo: Echo) -> bytes:
     completion = {
-        "id": reply.id(ID_PREFIX),
-        "object": KIND,
-        "created": reply.created,
-        "model": reply.model,
+        **write_head(reply, ID_PREFIX, KIND),
         "choices": [write_choice(i, each, echo) for i, each in enumerate(answer.choices)],
         "usage": write_usage(answer.usage),
     }

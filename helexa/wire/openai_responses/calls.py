@@ -9,6 +9,7 @@ from helexa.wire.fields import MAX_JSON_BYTES, Fields
 from helexa.wire.openai_responses.content import read_output, write_output
 from helexa.wire.openai_responses.partial import read_input
 from helexa.wire.openai_responses.tools import Kind, Origin, Toolbox
+from helexa.wire.request import free_text_arguments, read_arguments
 
 
 def read_function_call(item: Fields, toolbox: Toolbox) -> ToolCall:
@@ -16,22 +17,12 @@ def read_function_call(item: Fields, toolbox: Toolbox) -> ToolCall:
 
 
 def read_custom_call(item: Fields, toolbox: Toolbox) -> ToolCall:
-    return read_call(item, toolbox, "custom", arguments_of(item.text("input") or ""))
+    return read_call(item, toolbox, "custom", free_text_arguments(item.text("input") or ""))
 
 
 def read_call(item: Fields, toolbox: Toolbox, kind: Kind, arguments: str) -> ToolCall:
     origin = Origin(kind, item.required_text("name"), item.text("namespace"))
     return ToolCall(read_call_id(item), toolbox.name(origin), arguments)
-
-
-def read_arguments(item: Fields) -> str:
-    """Text as it is, also half-written, or an object, which some clients send."""
-    arguments = item.get("arguments")
-    if isinstance(arguments, dict):
-        return orjson.dumps(item.json_object("arguments")).decode()
-    if not isinstance(arguments, str | None):
-        item.refuse("arguments", "must be a string of JSON")
-    return arguments or ""
 
 
 def read_call_id(item: Fields) -> str:
@@ -73,11 +64,6 @@ RESULTS = frozenset(
         "apply_patch_call_output",
     }
 )
-
-
-def arguments_of(text: str) -> str:
-    """The arguments of a custom tool whose input is `text`."""
-    return orjson.dumps({"input": text}).decode()
 
 
 # -- the other direction -----------------------------------------------------------------------------

@@ -6,20 +6,13 @@ import orjson
 
 from helexa.conversation import Image, Json, Text
 from helexa.wire.fields import MAX_JSON_BYTES, Fields
+from helexa.wire.request import read_data_uri, read_parts
 
-MAX_PARTS = 1024
 PARTS = "input_text, output_text, refusal, input_image or input_file"
 
 
 def read_content(parent: Fields, key: str = "content") -> tuple[Text | Image, ...]:
-    """A string, a list of parts, or nothing.  Empty text is no part."""
-    content = parent.get(key)
-    if content is None or isinstance(content, str):
-        return (Text(content),) if content else ()
-    if not isinstance(content, list):
-        parent.refuse(key, "must be a string or a list of content parts")
-    parts = [read_part(part) for part in parent.objects(key, MAX_PARTS) or ()]
-    return tuple(part for part in parts if part != Text(""))
+    return read_parts(parent, key, read_part)
 
 
 def read_part(part: Fields) -> Text | Image:
@@ -39,16 +32,9 @@ def read_part(part: Fields) -> Text | Image:
 def read_image(part: Fields) -> Image:
     if part.has("file_id"):
         part.refuse("file_id", "must not be set: no files are stored here, send a data URI")
-    holder, key = part, "image_url"
     if isinstance(part.get("image_url"), dict):  # the form of chat completions
-        holder, key = part.required_object("image_url"), "url"
-    uri = holder.required_text(key)
-    if not uri.startswith("data:image/"):
-        holder.refuse(
-            key,
-            "must be a data URI (data:image/...;base64,...): pictures are not fetched from the network",
-        )
-    return Image(uri)
+        return read_data_uri(part.required_object("image_url"), "url")
+    return read_data_uri(part, "image_url")
 
 
 def read_file(part: Fields) -> Text:

@@ -6,8 +6,8 @@ from typing import Literal, Protocol
 from attrs import define, field
 
 from helexa.conversation import Json, Part, Reasoning, Text, TokenLogprob, ToolCall
+from helexa.wire.logprobs import write_scored
 from helexa.wire.opaque import wrap
-from helexa.wire.openai_chat.choice import write_logprob
 from helexa.wire.openai_responses.calls import write_call
 from helexa.wire.openai_responses.partial import InputReader
 from helexa.wire.openai_responses.tools import Origin
@@ -58,7 +58,7 @@ class MessageItem:
         self._text.append(text)
 
     def say(self, text: str, logprobs: Iterable[TokenLogprob] = ()) -> Told:
-        scores = [write_score(token) for token in logprobs]
+        scores = [write_scored(token) for token in logprobs]
         self.add(text)
         self._logprobs.extend(scores)
         told = self.spot.at(content_index=0, delta=text, logprobs=scores)
@@ -88,10 +88,6 @@ class MessageItem:
     def _content(self) -> dict[str, Json]:
         text = "".join(self._text)
         return {"type": "output_text", "text": text, "annotations": [], "logprobs": self._logprobs}
-
-
-def write_score(token: TokenLogprob) -> Json:
-    return write_logprob(token) | {"top_logprobs": [write_logprob(other) for other in token.top]}
 
 
 @define(eq=False)

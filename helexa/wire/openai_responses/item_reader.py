@@ -13,9 +13,11 @@ from helexa.conversation import (
     ToolCallStarted,
 )
 from helexa.wire.fields import Fields
-from helexa.wire.openai_chat.choice_reader import MOST, read_logprobs
-from helexa.wire.openai_responses.calls import arguments_of, read_arguments, read_call_id
+from helexa.wire.logprobs import read_logprobs
+from helexa.wire.openai_responses.calls import read_call_id
 from helexa.wire.openai_responses.tools import Kind, Origin
+from helexa.wire.request import free_text_arguments, read_arguments
+from helexa.wire.upstream import MOST
 
 CALLS: dict[str, Kind] = {"function_call": "function", "custom_tool_call": "custom"}
 
@@ -72,7 +74,7 @@ class ItemReader:
             case "function_call":
                 yield from self.argue(read_arguments(item).removeprefix(self._told))
             case "custom_tool_call" if not self._told:
-                yield from self.argue(arguments_of(item.text("input") or ""))
+                yield from self.argue(free_text_arguments(item.text("input") or ""))
 
 
 def read_text(part: Fields) -> str:
@@ -80,4 +82,4 @@ def read_text(part: Fields) -> str:
 
 
 def read_scores(fields: Fields) -> tuple[TokenLogprob, ...]:
-    return tuple(read_logprobs(Fields({"content": fields.get("logprobs")}, fields.path)))
+    return tuple(read_logprobs(fields, "logprobs"))

@@ -1,7 +1,6 @@
 """Responses of another server, whole or as a stream, back to events."""
 
 from collections.abc import Iterator
-from typing import get_args
 
 from attrs import define, field
 
@@ -11,16 +10,26 @@ from helexa.conversation import (
     Event,
     Finished,
     FinishReason,
-    Phase,
     Progress,
     Started,
-    Usage,
 )
 from helexa.wire import sse
 from helexa.wire.fields import Fields
-from helexa.wire.openai_chat.choice_reader import MOST, as_text, malformed
-from helexa.wire.openai_chat.reader import STARTED, read_error, read_json, reading
 from helexa.wire.openai_responses.item_reader import CALLS, ItemReader, read_scores
+from helexa.wire.upstream import (
+    MOST,
+    PHASES,
+    Tally,
+    as_text,
+    malformed,
+    read_error,
+    read_json,
+    read_started,
+    read_usage,
+    reading,
+)
+
+USAGE = ("input", "output")
 
 
 def read_answer(body: bytes) -> list[Event]:
@@ -28,7 +37,7 @@ def read_answer(body: bytes) -> list[Event]:
     response = read_json(body)
     reader = AnswerReader()
     with reading():
-        usage = read_usage(response)
+        usage = read_usage(response, *USAGE)
         if usage is None:
             raise malformed("it has no usage")
         said = list(reader.end(response))
@@ -100,8 +109,7 @@ class StreamReader:
 
     _parser: sse.Parser = field(factory=sse.Parser, init=False)
     _answer: AnswerReader = field(factory=AnswerReader, init=False)
-    _started: Started | None = field(default=None, init=False)
-    _num_deltas: int = field(default=0, init=False)
+    _tally: Tally = field(factory=Tally, init=False)
     _done: bool = field(default=False, init=False)
 
     def feed(self, data: bytes) -> Iterator[Event]:
@@ -121,13 +129,8 @@ class StreamReader:
         yield from ()
 
     def _read_comment(self, text: str) -> Iterator[Event]:
-        if started := STARTED.fullmatch(text):
-            yield from self._start(Started(int(started[1]), int(started[2])))
-
-    def _start(self, started: Started) -> Iterator[Event]:
-        if self._started is None:
-            self._started = started
-            yield started
+        if started := read_started(text):
+            yield from self._tally.start(started)
 
     def _read_event(self, event: Fields) -> Iterator[Event]:
         with reading():
@@ -141,19 +144,14 @@ class StreamReader:
                 case _:
                     told = list(self._answer.read(event))
         if any(isinstance(each, Delta | ChoiceFinished) for each in told):
-            yield from self._start(Started(0))
-        self._num_deltas += sum(isinstance(each, Delta) for each in told)
+            yield from self._tally.start(Started(0))
+        self._tally.count(told)
         yield from told
 
     def _end(self, response: Fields) -> Iterator[Event]:
         self._done = True
         yield from self._answer.end(response)
-        yield Finished(read_usage(response) or self._estimate())
-
-    def _estimate(self) -> Usage:
-        """What is known where the upstream tells no usage: a delta of text is about a token."""
-        prompt_tokens = self._started.prompt_tokens if self._started else 0
-        return Usage(prompt_tokens, self._num_deltas)
+        yield Finished(read_usage(response, *USAGE) or self._tally.estimate())
 
 
 def read_failure(event: Fields) -> Exception:
@@ -166,21 +164,6 @@ def read_delta(event: Fields) -> str:
 
 
 def read_progress(progress: Fields) -> Progress:
-    phases: dict[str, Phase] = {phase: phase for phase in get_args(Phase)}
-    phase = phases.get(progress.required_text("phase"), "queued")
+    phase = PHASES.get(progress.required_text("phase"), "queued")
     done, total = (progress.integer(key, 0, MOST) or 0 for key in ("done", "total"))
     return Progress(phase, done, total)
-
-
-def read_usage(response: Fields) -> Usage | None:
-    usage = response.object("usage")
-    if usage is None:
-        return None
-    taken = usage.object("input_tokens_details") or Fields({})
-    given = usage.object("output_tokens_details") or Fields({})
-    return Usage(
-        prompt_tokens=usage.integer("input_tokens", 0, MOST) or 0,
-        completion_tokens=usage.integer("output_tokens", 0, MOST) or 0,
-        cached_tokens=taken.integer("cached_tokens", 0, MOST) or 0,
-        reasoning_tokens=given.integer("reasoning_tokens", 0, MOST) or 0,
-    )

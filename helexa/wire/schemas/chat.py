@@ -2,7 +2,7 @@
 
 from helexa.conversation import Json
 from helexa.wire import request, thinking
-from helexa.wire.openai_chat.messages import MAX_PARTS, MAX_TOOL_CALLS
+from helexa.wire.openai_chat.messages import MAX_TOOL_CALLS
 from helexa.wire.openai_chat.request import MAX_CHOICES
 from helexa.wire.schemas.sampling import drawing, form, labels
 from helexa.wire.schemas.shapes import (
@@ -82,7 +82,7 @@ def message_schemas() -> dict[str, Json]:
                 ref("FunctionMessage"),
             ]
         },
-        "Content": nullable(any_of(STRING, list_of(ref("Part"), maxItems=MAX_PARTS))),
+        "Content": nullable(any_of(STRING, list_of(ref("Part"), maxItems=request.MAX_PARTS))),
         "Part": any_of(
             object_of(type=one_of("text", "input_text", "output_text"), text=STRING),
             typed("refusal", refusal=STRING),

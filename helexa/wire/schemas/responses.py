@@ -2,8 +2,7 @@
 
 from helexa.conversation import Json
 from helexa.wire.openai_responses import items, settings
-from helexa.wire.openai_responses.content import MAX_PARTS
-from helexa.wire.request import MAX_NAME_CHARACTERS, MAX_TOKENS, MAX_TOOLS
+from helexa.wire.request import MAX_NAME_CHARACTERS, MAX_PARTS, MAX_TOKENS, MAX_TOOLS
 from helexa.wire.schemas.chat import DATA_URI, thinking_fields
 from helexa.wire.schemas.sampling import drawing, form
 from helexa.wire.schemas.shapes import (

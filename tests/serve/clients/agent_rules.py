@@ -6,11 +6,8 @@ from pathlib import Path
 
 from coding_agents import AGENTS
 
-SECRET, ONE, TWO = (
-    "marmalade-42",
-    "apricot-11",
-    "quince-22",
-)  # stand in files that only tools can read
+# What stands in files that only tools can read.
+SECRET, ONE, TWO = "marmalade-42", "apricot-11", "quince-22"
 SUMMARY = "SUMMARY: somebody wants to know a word."
 PATCHED = "made-by-a-patch"
 PATCH = f"*** Begin Patch\n*** Add File: patched.txt\n+{PATCHED}\n*** End Patch\n"
@@ -58,19 +55,9 @@ def rules(work: Path) -> str:
         ]
     patch = call({"name": "apply_patch", "arguments": {"input": PATCH}})
     made.append(rule("PATCH", f"<think>A patch must be written.</think>I write it.{patch}"))
-    made += sdk_rules()
     made.append(rule("ENDLESS", "word " * 2000, tokens_per_second=20))
     made.append('[[rules]]\nsay = "I have nothing to say to that."\n')
     return "\n".join(made)
-
-
-def sdk_rules() -> list[str]:
-    weather = call({"name": "get_weather", "arguments": {"city": "Paris"}})
-    return [
-        rule("sunny", "<think>Good news.</think>It is sunny in Paris."),
-        rule("Weather", f"<think>A tool knows that.</think>I ask.{weather}"),
-        rule("as JSON", '{"city": "Paris", "people": 2100000}'),
-    ]
 
 
 def breaking_rules() -> str:

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 from attrs import frozen
 
-from helexa.clients.command import CLIENTS, fetch_models
+from helexa.clients.command import CLIENTS
+from helexa.clients.listing import fetch_models
 from helexa.clients.offer import choose, read_models
 
 PACKAGES = {

@@ -14,7 +14,8 @@ import pytest
 from coding_agents import install_packages
 from process import Helexa
 
-from helexa.clients.command import CLIENTS, fetch_models
+from helexa.clients.command import CLIENTS
+from helexa.clients.listing import fetch_models
 from helexa.errors import HelexaError
 
 CONTINUE = {"@continuedev/config-yaml": "1.42.0"}
