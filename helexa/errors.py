@@ -9,6 +9,7 @@ HelexaError                 an expected failure: told to the asker, the actor li
   MethodNotAllowed          405
   RequestTimeout            408 request_timeout        the client stopped in the middle of a request
   UnsupportedMedia          415
+  UpgradeRefused            426 upgrade_refused        this server speaks HTTP/1.1 alone
   HeadersTooLarge           431 headers_too_large
   TemplateRenderFailed      422 template_render_failed
   Unauthorized              401 invalid_api_key
@@ -102,6 +103,12 @@ class RequestTimeout(InvalidRequest):
 
 class UnsupportedMedia(InvalidRequest):
     status, code = 415, "unsupported_media_type"
+
+
+class UpgradeRefused(InvalidRequest):
+    """Of a WebSocket.  Codex asks over HTTP at once after this status, and after others later."""
+
+    status, code = 426, "upgrade_refused"
 
 
 class HeadersTooLarge(InvalidRequest):

@@ -136,7 +136,7 @@ class AccountResponses:
 def size_of(stored: Stored) -> int:
     """Bytes of memory, a little more than less."""
     texts = [text for message in stored.messages for text in texts_of(message)]
-    blobs = (stored.id, stored.input, stored.output, stored.response, *texts)
+    blobs = (stored.id, *stored.earlier, stored.input, stored.output, stored.response, *texts)
     return sum(sys.getsizeof(blob) + OBJECT_BYTES for blob in blobs)
 
 

@@ -117,6 +117,7 @@ def codex(offer: Offer) -> ClientConfig:
                 "base_url": offer.api,
                 "env_key": KEY_VARIABLE,
                 "wire_api": "responses",
+                "supports_websockets": False,
             }
         },
     }

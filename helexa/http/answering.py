@@ -18,6 +18,7 @@ from helexa.trace import Trace
 from helexa.wire.answer import Answer, Collector
 from helexa.wire.envelope import unexpected
 from helexa.wire.exchange import Writer
+from helexa.wire.places import Places, put_in_place
 
 KEEP_ALIVE_SECONDS = 10.0
 ANSWERING: Phase = "decode"
@@ -89,10 +90,11 @@ def phase_of(batch: Sequence[Event]) -> Phase:
             return ANSWERING
 
 
-def last_words(writer: Writer, trace: Trace, error: Exception) -> bytes:
+def last_words(writer: Writer, places: Places, trace: Trace, error: Exception) -> bytes:
     """What a stream ends with when it fails after its 200."""
     trace.fail(error)
-    return writer.error(error if isinstance(error, HelexaError) else unexpected(trace.request_id))
+    told = error if isinstance(error, HelexaError) else unexpected(trace.request_id)
+    return writer.error(put_in_place(told, places))
 
 
 def note_end(event: Event, trace: Trace) -> None:

@@ -9,7 +9,7 @@ from quart_trio import QuartTrio
 
 from helexa.capture import Capture
 from helexa.conversation import Json, Principal
-from helexa.errors import InvalidRequest
+from helexa.errors import HelexaError, InvalidRequest
 from helexa.fleet.entry import ModelEntry
 from helexa.http.call import call_of
 from helexa.http.inference import Answers, Inference, Read, take_exchange, with_wishes
@@ -20,6 +20,7 @@ from helexa.wire import anthropic, openai_chat, openai_completions, openai_respo
 from helexa.wire.exchange import Exchange
 from helexa.wire.models import write_list, write_named
 from helexa.wire.openai_responses import Stored
+from helexa.wire.places import put_in_place
 
 Entries = Callable[[], Awaitable[Iterable[ModelEntry]]]
 ReadAlone = Callable[[Json], Exchange]
@@ -109,6 +110,14 @@ def add_responses(app: QuartTrio, api: Api) -> None:
         api.stored_for(call_of(request).principal).forget(name)
         return json_response(openai_responses.write_deleted(name))
 
+    @app.post("/v1/responses/<name>/cancel")
+    async def cancel(name: str) -> Response:
+        api.stored_for(call_of(request).principal).find(name)
+        raise InvalidRequest(
+            "This response has ended: nothing runs in the background here, where it could be cancelled. "
+            "Close its connection to stop an answer."
+        )
+
     @app.get("/v1/responses/<name>/input_items")
     async def input_items(name: str) -> Response:
         found = api.stored_for(call_of(request).principal).find(name)
@@ -136,7 +145,10 @@ class PastOf:
 async def count(answers: Answers, read: Read) -> int:
     """The tokens of the prompt that the request in hand would make."""
     exchange, _ = await take_exchange(read, call_of(request))
-    return await answers.count(with_wishes(exchange.conversation, request.headers))
+    try:
+        return await answers.count(with_wishes(exchange.conversation, request.headers))
+    except HelexaError as error:
+        raise put_in_place(error, exchange.places) from None
 
 
 # -- models --------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from hypercorn.protocol.events import Event as StreamEvent
 from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.typing import AppWrapper, ConnectionState, TaskGroup, WorkerContext
 
-from helexa.errors import HeadersTooLarge, HelexaError, InvalidRequest
+from helexa.errors import HeadersTooLarge, HelexaError, InvalidRequest, UpgradeRefused
 from helexa.http.call import new_request_id
 from helexa.wire.envelope import Shape, shape_of, status_and_body
 
@@ -84,9 +84,11 @@ class Http1(H11Protocol):
         status, headers, body = status_and_body(error, request_id, self._shape)
         headers += [
             ("content-length", str(len(body))),
-            ("connection", "close"),
             ("x-request-id", request_id),
+            ("connection", "close, upgrade" if status == 426 else "close"),
         ]
+        if status == 426:  # RFC 9110, 15.5.22: it names what is spoken
+            headers.append(("upgrade", "HTTP/1.1"))
         await self._send_h11_event(h11.Response(status_code=status, headers=headers))
         await self._send_h11_event(h11.Data(data=body))
         await self._send_h11_event(h11.EndOfMessage())
@@ -107,7 +109,10 @@ class Http1(H11Protocol):
             name == b"upgrade" and value.strip().lower() == b"websocket"
             for name, value in event.headers
         ):
-            raise InvalidRequest("This server speaks no WebSocket.")
+            raise UpgradeRefused(
+                "This server speaks no WebSocket: send a POST to the same path, with stream: true for "
+                "events."
+            )
 
     async def _send_error_response(self, status_code: int) -> None:
         """Called where the parser gives up; any 501 there is about a client's mistake, too."""

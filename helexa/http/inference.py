@@ -11,6 +11,7 @@ from werkzeug.datastructures import Headers
 
 from helexa.capture import Capture
 from helexa.conversation import Conversation, Events, Json, Principal
+from helexa.errors import HelexaError
 from helexa.escape import escape
 from helexa.http.answering import collect, first_batch, last_words, write_events
 from helexa.http.call import Call, call_of, take_body
@@ -19,8 +20,9 @@ from helexa.http.stream import Header, json_response, sse_response
 from helexa.recorder import Recorder
 from helexa.trace import Trace
 from helexa.wire.answer import Answer, Collector
-from helexa.wire.exchange import Exchange, Reply, Writer
+from helexa.wire.exchange import Exchange, Reply
 from helexa.wire.fields import parse_json
+from helexa.wire.places import put_in_place
 
 LARGE_BODY = 128 * 1024  # bytes
 MAX_NOTES, LONGEST_NOTE, LONGEST_DECISIONS = 20, 200, 4000  # the last two in characters
@@ -79,19 +81,23 @@ class Inference:
         if self.capture.active(call.principal.key_id, trio.current_time()):
             events = self._captured(events, call)
             call.exits.push_async_callback(events.aclose)
-        reply = Reply(call.request_id, conversation.model, int(trace.wall_time))
-        if exchange.stream:
-            return await self._stream(events, exchange.writer(reply), call, trace)
-        return json_response(
-            exchange.whole(await collect(events, trace), reply), headers=route_headers(trace)
-        )
+        try:
+            return await self._answer(exchange, events, call, trace)
+        except HelexaError as error:
+            raise put_in_place(error, exchange.places) from None
 
-    async def _stream(self, events: Events, writer: Writer, call: Call, trace: Trace) -> Response:
+    async def _answer(
+        self, exchange: Exchange, events: Events, call: Call, trace: Trace
+    ) -> Response:
+        reply = Reply(call.request_id, exchange.conversation.model, int(trace.wall_time))
+        if not exchange.stream:
+            whole = exchange.whole(await collect(events, trace), reply)
+            return json_response(whole, headers=route_headers(trace))
+        writer = exchange.writer(reply)
         first = await first_batch(events, trio.current_time() + self.stream_open_seconds)
         written = write_events(first, events, writer, trace)
-        return sse_response(
-            written, call, partial(last_words, writer, trace), headers=route_headers(trace)
-        )
+        said_last = partial(last_words, writer, exchange.places, trace)
+        return sse_response(written, call, said_last, headers=route_headers(trace))
 
     async def _captured(self, events: Events, call: Call) -> Events:
         """The same events; a complete answer is kept for `helexa-ctl capture`."""

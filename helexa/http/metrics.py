@@ -29,14 +29,17 @@ def metrics_app(metrics: Metrics, node: Node | None, limits: Limits) -> QuartTri
 
 def set_gauges(metrics: Metrics, node: str, status: NodeStatus) -> None:
     """What is true now, from the node's snapshot; models that are gone leave no series behind."""
-    for gauge in (metrics.in_flight, metrics.queued, metrics.kv_tokens, metrics.kv_bytes):
+    for gauge in metrics.of_models:
         gauge.clear()
     for model in status.models:
         where = (metrics.label(model.entry.id), node)
         metrics.in_flight.labels(*where).inc(model.in_flight)
         metrics.queued.labels(*where).inc(model.queue_depth)
-        metrics.kv_tokens.labels(*where).inc(model.kv_tokens)
-        metrics.kv_bytes.labels(*where).inc(model.kv_bytes)
+        metrics.kv_tokens.labels(*where).inc(model.pool.held_tokens)
+        metrics.kv_bytes.labels(*where).inc(model.pool.held_bytes)
+        metrics.kv_pool_tokens.labels(*where).inc(model.pool.tokens)
+        metrics.prefix_bytes.labels(*where).inc(model.pool.cached_bytes)
+        metrics.prefix_entries.labels(*where).inc(model.pool.use.entries)
     for device in status.devices:
         where = (str(device.info.index), node)
         metrics.device_total.labels(*where).set(device.info.vram_total_mb * MIB)

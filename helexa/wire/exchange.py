@@ -7,6 +7,7 @@ from attrs import frozen
 from helexa.conversation import Conversation, Event
 from helexa.errors import HelexaError
 from helexa.wire.answer import Answer
+from helexa.wire.places import Places
 
 
 @frozen
@@ -35,11 +36,16 @@ class Writer(Protocol):
 
 
 class Exchange(Protocol):
-    """One request of a dialect and how it wants to be answered: whole, or as a stream."""
+    """One request of a dialect and how it wants to be answered: whole, or as a stream.
+
+    `places` tell where in the request stands what its conversation may be refused for.
+    """
 
     @property
     def conversation(self) -> Conversation: ...
     @property
     def stream(self) -> bool: ...
+    @property
+    def places(self) -> Places: ...
     def whole(self, answer: Answer, reply: Reply) -> bytes: ...
     def writer(self, reply: Reply) -> Writer: ...

@@ -11,6 +11,7 @@ import orjson
 
 from helexa.conversation import Format, Grammar, Json, JsonObject, JsonSchema, Regex
 from helexa.wire.fields import Fields
+from helexa.wire.places import Places, format_places
 
 MAX_PATTERN_CHARACTERS = 64 * 1024
 MAX_WORDS = 4096  # to choose from
@@ -19,14 +20,23 @@ SCHEMA_NAME = "answer"
 SYNTAX = frozenset(r"\.+*?()|[]{}^$")
 
 
-def read_format(body: Fields) -> Format | None:
+def read_format(body: Fields) -> tuple[Format | None, Places]:
     """None is free text.  Two different wishes are refused: no answer could meet both."""
-    found = [*read_response_format(body), *read_structured(body), *read_others(body)]
+    return one_format(
+        body, [*read_response_format(body), *read_structured(body), *read_others(body)]
+    )
+
+
+def one_format(body: Fields, found: list[tuple[str, Format]]) -> tuple[Format | None, Places]:
+    """What is wished for, and where, of all that is `found`."""
     for path, wanted in found:
         first, kept = found[0]
         if wanted != kept:
             body.refuse(path, f"must not be set together with `{first}`: an answer has one form")
-    return found[0][1] if found else None
+    if not found:
+        return None, {}
+    path, wanted = found[0]
+    return wanted, format_places(path, wanted)
 
 
 Found = Iterator[tuple[str, Format]]  # with the path of the wish
@@ -42,10 +52,10 @@ def read_response_format(body: Fields) -> Found:
         case "json_object" if not wanted.has("schema"):
             yield "response_format", JsonObject()
         case "json_object":
-            yield "response_format", read_schema(wanted)
+            yield wanted.at("schema"), read_schema(wanted)
         case "json_schema":
             inner = wanted if wanted.has("schema") else wanted.required_object("json_schema")
-            yield "response_format", read_schema(inner)
+            yield inner.at("schema"), read_schema(inner)
         case _:
             wanted.refuse("type", "must be text, json_object or json_schema")
 

@@ -88,6 +88,11 @@ def responses_paths() -> dict[str, Json]:
             "get": route("A stored response.", ref("Response"), parameters=stored),
             "delete": route("A response is forgotten.", ref("Deleted"), parameters=stored),
         },
+        "/v1/responses/{id}/cancel": {
+            "post": route(
+                "Always refused: what is kept has ended.", ref("Response"), parameters=stored
+            )
+        },
         "/v1/responses/{id}/input_items": {
             "get": route("What a stored response answers.", ref("ItemList"), parameters=items)
         },

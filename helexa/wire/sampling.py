@@ -3,7 +3,7 @@
 import re
 
 from helexa.conversation import Json, Sampling
-from helexa.wire.fields import Fields, as_integer, as_number
+from helexa.wire.fields import Fields, as_integer, as_number, refuse
 
 MAX_STOPS = 16
 MAX_STOP_CHARACTERS = 256
@@ -11,6 +11,7 @@ MAX_STOP_IDS = 64
 MAX_BIASES = 1024
 MAX_TOKEN_ID = 2**31 - 1
 MAX_TOP_LOGPROBS = 20
+LEAST_TOP_P = 1e-6
 TOKEN_ID = re.compile(r"[0-9]{1,9}")
 
 
@@ -19,7 +20,7 @@ def read_sampling(body: Fields, top_logprobs: int | None) -> Sampling:
     top_k = body.integer("top_k", -1, MAX_TOKEN_ID)
     return Sampling(
         temperature=body.number("temperature", 0, 2),
-        top_p=body.number("top_p", 0, 1, above_low=True),
+        top_p=read_top_p(body),
         top_k=0 if top_k == -1 else top_k,  # some clients write -1 for off
         min_p=body.number("min_p", 0, 1),
         repetition_penalty=body.number("repetition_penalty", 0, 10, above_low=True),
@@ -32,6 +33,12 @@ def read_sampling(body: Fields, top_logprobs: int | None) -> Sampling:
         ignore_eos=body.flag("ignore_eos") or False,
         top_logprobs=top_logprobs,
     )
+
+
+def read_top_p(body: Fields) -> float | None:
+    """OpenAI's range begins at 0, where the likeliest token alone is left."""
+    top_p = body.number("top_p", 0, 1)
+    return None if top_p is None else max(top_p, LEAST_TOP_P)
 
 
 def read_logit_bias(body: Fields) -> tuple[tuple[int, float], ...]:
@@ -50,14 +57,23 @@ def read_logit_bias(body: Fields) -> tuple[tuple[int, float], ...]:
 
 def read_stop(body: Fields) -> tuple[str, ...]:
     stop = body.get("stop")
-    stops = [stop] if isinstance(stop, str) else body.array("stop", MAX_STOPS) or []
-    for text in stops:
-        if not isinstance(text, str) or not 1 <= len(text) <= MAX_STOP_CHARACTERS:
-            body.refuse(
-                "stop",
-                f"must be a string of 1 to {MAX_STOP_CHARACTERS} characters, or a list of such",
-            )
-    return tuple(stops)
+    if isinstance(stop, str):
+        return (check_stop(stop, body.at("stop")),)
+    if not isinstance(stop, list | None):
+        body.refuse("stop", "must be a string or a list of strings")
+    return read_stops(body, "stop")
+
+
+def read_stops(body: Fields, key: str) -> tuple[str, ...]:
+    stops = body.array(key, MAX_STOPS) or []
+    return tuple(check_stop(stop, f"{body.at(key)}[{i}]") for i, stop in enumerate(stops))
+
+
+def check_stop(stop: Json, path: str) -> str:
+    """An empty one would end every answer before it begins."""
+    if not isinstance(stop, str) or not 1 <= len(stop) <= MAX_STOP_CHARACTERS:
+        refuse(path, f"must be a string of 1 to {MAX_STOP_CHARACTERS} characters")
+    return stop
 
 
 def read_stop_ids(body: Fields) -> tuple[int, ...]:

@@ -1,7 +1,7 @@
 """Whether and how much the model thinks, and what else its template is told, in both directions.
 
 There are as many names for this as there are servers.  What is told by name of the template alone
-(`chat_template_kwargs`, `thinking_budget`) does not ask for reasoning to be shown, the rest does.
+(`chat_template_kwargs`, the budgets) does not ask for reasoning to be shown, the rest does.
 """
 
 from collections.abc import Iterator
@@ -27,6 +27,13 @@ RESERVED_KWARGS = frozenset(
     }
 )
 THINKING_KWARGS = ("enable_thinking", "reasoning_effort")
+# As Alibaba has it, vLLM, and llama.cpp (twice).  -1 is no bound.
+BUDGETS = (
+    "thinking_budget",
+    "thinking_token_budget",
+    "thinking_budget_tokens",
+    "reasoning_budget_tokens",
+)
 
 T = TypeVar("T")
 
@@ -49,7 +56,7 @@ def read_thinking(body: Fields) -> Thinking:
     return Thinking(
         enabled,
         first(asked, read_effort(own, "reasoning_effort")),
-        first(budget, its_budget, body.integer("thinking_budget", 1, MAX_BUDGET_TOKENS)),
+        first(budget, its_budget, read_budget(body), read_budget(own)),
         shown=enabled is True if hidden is None else not hidden,
     )
 
@@ -60,6 +67,11 @@ def first(*found: T | None) -> T | None:
 
 def read_effort(fields: Fields, key: str) -> str | None:
     return fields.text(key, MAX_EFFORT_CHARACTERS)
+
+
+def read_budget(fields: Fields) -> int | None:
+    found = first(*(fields.integer(name, -1, MAX_BUDGET_TOKENS) for name in BUDGETS))
+    return None if found == -1 else found
 
 
 def read_type(body: Fields) -> tuple[bool | None, int | None]:

@@ -67,6 +67,8 @@ async def test_a_stored_response_is_found_gone_on_with_and_forgotten(
     body = RESPONSES.body(input="and then?", previous_response_id=made["id"])
     assert (await peer.ask("POST /v1/responses", body=body)).status == 200
     assert "Hello there" in str(answers.asked[-1].messages)
+    ended = await peer.ask(f"POST {path}/cancel")
+    assert (ended.status, ended.error["type"]) == (400, "invalid_request_error")
     gone = (await peer.ask(f"DELETE {path}")).json
     assert (gone["id"], gone["deleted"]) == (made["id"], True)
     assert (await peer.ask(f"GET {path}")).status == 404
@@ -86,7 +88,8 @@ async def test_nobody_finds_the_responses_of_another_account(start: Start, tmp_p
     made = (await peer.ask("POST /v1/responses", ann, body=RESPONSES.body())).json
     path = f"/v1/responses/{made['id']}"
     assert (await peer.ask(f"GET {path}", ann)).status == 200
-    for line in (f"GET {path}", f"GET {path}/input_items", f"DELETE {path}"):
+    lines = (f"GET {path}", f"GET {path}/input_items", f"POST {path}/cancel", f"DELETE {path}")
+    for line in lines:
         assert (await peer.ask(line, bob)).status == 404
     body = RESPONSES.body(previous_response_id=made["id"])
     assert (await peer.ask("POST /v1/responses", bob, body=body)).status in (400, 404)

@@ -100,9 +100,13 @@ async def test_of_what_is_not_http(start: Start, tmp_path: Path, dialect: Dialec
     peer = await connect(start, tmp_path)
     upgrade = ("connection: upgrade", "upgrade: websocket")
     reply = await peer.ask(f"GET {dialect.path}", *upgrade)
-    assert reply.status == 400
-    told = reply.json
-    assert (told.get("type") == "error") == (dialect is MESSAGES)
+    assert (reply.status, reply.error["code"]) == (426, "upgrade_refused")
+    assert "POST" in reply.error["message"]
+    assert (reply.headers["upgrade"], reply.headers["connection"]) == (
+        "HTTP/1.1",
+        "close, upgrade",
+    )
+    assert (reply.json.get("type") == "error") == (dialect is MESSAGES)
 
 
 async def test_of_a_broken_chunk(start: Start, tmp_path: Path) -> None:

@@ -539,7 +539,7 @@ AT = "messages[0].content"
         ({"system": [{"type": "image"}]}, "system[0].type"),
         ({"system": [{"type": "text"}]}, "system[0].text"),
         ({"temperature": 3}, "temperature"),
-        ({"top_p": 0}, "top_p"),
+        ({"top_p": -0.1}, "top_p"),
         ({"top_k": -1}, "top_k"),
         ({"stop_sequences": "END"}, "stop_sequences"),
         ({"stop_sequences": ["a"] * 17}, "stop_sequences"),

@@ -32,6 +32,7 @@ INFERENCE = {
     "GET /v1/responses/{id}",
     "DELETE /v1/responses/{id}",
     "GET /v1/responses/{id}/input_items",
+    "POST /v1/responses/{id}/cancel",
     "POST /v1/messages",
     "POST /v1/messages/count_tokens",
     "GET /v1/models",

@@ -35,7 +35,6 @@ def test_the_smallest_request_has_openai_s_defaults() -> None:
 @pytest.mark.parametrize(
     ("prompt", "texts"),
     [
-        ("", ("",)),
         ("a", ("a",)),
         (["a", "b"], ("a", "b")),
         ([1, 2, 3], ((1, 2, 3),)),
@@ -135,6 +134,8 @@ def test_a_request_without_a_model_is_told_so() -> None:
         ({"prompt": []}, "prompt"),
         ({"prompt": 3}, "prompt"),
         ({"prompt": {}}, "prompt"),
+        ({"prompt": ""}, "prompt"),
+        ({"prompt": ["a", ""]}, "prompt[1]"),
         ({"prompt": [[]]}, "prompt[0]"),
         ({"prompt": ["a", 3]}, "prompt[1]"),
         ({"prompt": [None]}, "prompt[0]"),

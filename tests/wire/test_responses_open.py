@@ -32,6 +32,7 @@ CALLS: list[Event] = [
     USAGE,
 ]
 PIXEL = "data:image/png;base64,iVBORw0KGgo="
+FILE = "data:application/pdf;base64,JVBERi0xLjEKKFRpdGxlOiBIZWxsbykgVGoK"  # one in plain letters
 WEATHER = {
     "type": "function",
     "name": "get_weather",
@@ -99,6 +100,28 @@ CASES: dict[str, tuple[Json, list[Event]]] = {
             ]
         },
         SAYS,
+    ),
+    "a file": (
+        {
+            "input": [
+                says(
+                    "user",
+                    [
+                        {"type": "input_text", "text": "What is its title?"},
+                        {"type": "input_file", "filename": "a.pdf", "file_data": FILE},
+                    ],
+                )
+            ]
+        },
+        SAYS,
+    ),
+    "a tool that must be called": (
+        {
+            "input": "How is the weather?",
+            "tools": [WEATHER],
+            "tool_choice": {"type": "function", "name": "get_weather"},
+        },
+        CALLS,
     ),
     "several turns": (
         {

@@ -197,8 +197,8 @@ def test_a_conversation_that_goes_on(connect: Connect) -> None:
     again = client.responses.create(model="m", input="more", previous_response_id=first.id)
     assert again.previous_response_id == first.id
     assert client.responses.retrieve(first.id).output_text == "Hello"
-    (item,) = client.responses.input_items.list(first.id)
-    assert item.type == "message"
+    listed = [item.type for item in client.responses.input_items.list(again.id)]
+    assert listed == ["message"] * 3  # what was asked, answered, and asked again
     client.responses.delete(first.id)
 
 

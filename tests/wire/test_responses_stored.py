@@ -174,6 +174,34 @@ def test_the_items_of_the_input_are_listed_newest_first(past: AccountResponses) 
     assert oldest["content"] == [{"type": "input_text", "text": "0"}]
 
 
+def listed(past: AccountResponses, response: Json) -> list[str]:
+    """The texts and types of what a response answers, in the order in which it was said."""
+    items = orjson.loads(write_input_items(past.find(response["id"]), order="asc"))["data"]
+    return [item["content"][0]["text"] if "role" in item else item["type"] for item in items]
+
+
+def test_what_a_response_goes_on_from_is_listed_with_its_input(past: AccountResponses) -> None:
+    first = answer(read(past, input="one"), 1)
+    second = answer(read(past, input="two", previous_response_id=first["id"]), 2, CALL)
+    result = {"type": "function_call_output", "call_id": "c1", "output": "done"}
+    third = answer(read(past, input=[result], previous_response_id=second["id"]), 3)
+    past.forget(first["id"])
+    assert listed(past, second) == ["one", "reasoning", "Hello", "two"]
+    assert listed(past, third) == [
+        *("one", "reasoning", "Hello", "two"),
+        *("function_call", "function_call_output"),
+    ]
+
+
+def test_after_a_summary_only_the_summary_is_gone_on_from(past: AccountResponses) -> None:
+    first = answer(read(past, input="one"), 1)
+    trigger = [{"type": "compaction_trigger"}]
+    short = answer(read(past, input=trigger, previous_response_id=first["id"]), 2)
+    assert listed(past, short) == ["one", "reasoning", "Hello", "compaction_trigger"]
+    last = answer(read(past, input="two", previous_response_id=short["id"]), 3)
+    assert listed(past, last) == [*(item["type"] for item in short["output"]), "two"]
+
+
 @pytest.mark.parametrize(
     "wrong",
     [{"order": "up"}, {"limit": "0"}, {"limit": "x"}, {"limit": "9" * 5000}, {"after": "no"}],

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from attrs import frozen
+from attrs import field, frozen
 
 from helexa.conversation import (
     Conversation,
@@ -21,8 +21,9 @@ from helexa.wire.anthropic.writer import StreamWriter, write_answer
 from helexa.wire.exchange import Reply
 from helexa.wire.fields import Fields
 from helexa.wire.format import SCHEMA_NAME
+from helexa.wire.places import Places, format_places, tool_places
 from helexa.wire.request import MAX_TOKENS, read_model
-from helexa.wire.sampling import MAX_STOP_CHARACTERS, MAX_STOPS, MAX_TOKEN_ID
+from helexa.wire.sampling import MAX_TOKEN_ID, read_stops, read_top_p
 from helexa.wire.thinking import MAX_EFFORT_CHARACTERS
 
 ELSEWHERE = ("mcp_servers", "container")  # what would have to run at Anthropic
@@ -35,6 +36,7 @@ class MessagesRequest:
     conversation: Conversation
     stream: bool = False
     sealed: bool = False
+    places: Places = field(factory=dict, eq=False)
 
     def whole(self, answer: Answer, reply: Reply) -> bytes:
         return write_answer(answer, reply, sealed=self.sealed)
@@ -58,18 +60,27 @@ def read_request(body: Json) -> MessagesRequest:
         found for found in (*said, *offered, *read_elsewhere(fields)) if isinstance(found, Note)
     ]
     check_metadata(fields)
+    wanted, format_place = read_format(fields)
+    schemas = [
+        f"tools[{i}].input_schema" for i, tool in enumerate(offered) if isinstance(tool, Tool)
+    ]
     conversation = Conversation(
         model=model,
         messages=tuple(message for message in said if isinstance(message, Message)),
         tools=tools,
         tool_choice=read_tool_choice(fields, tools),
-        format=read_format(fields),
+        format=wanted,
         thinking=read_thinking(fields),
         sampling=read_sampling(fields),
         max_tokens=fields.integer("max_tokens", 1, MAX_TOKENS),
         notes=tuple(notes),
     )
-    return MessagesRequest(conversation, fields.flag("stream") or False, read_sealed(fields))
+    return MessagesRequest(
+        conversation,
+        fields.flag("stream") or False,
+        read_sealed(fields),
+        places={"messages": "messages", **tool_places(schemas), **format_place},
+    )
 
 
 def read_elsewhere(fields: Fields) -> Iterator[Note]:
@@ -90,18 +101,10 @@ def check_metadata(fields: Fields) -> None:
 def read_sampling(fields: Fields) -> Sampling:
     return Sampling(
         temperature=fields.number("temperature", 0, 2),
-        top_p=fields.number("top_p", 0, 1, above_low=True),
+        top_p=read_top_p(fields),
         top_k=fields.integer("top_k", 0, MAX_TOKEN_ID),
-        stop=tuple(read_stops(fields)),
+        stop=read_stops(fields, "stop_sequences"),
     )
-
-
-def read_stops(fields: Fields) -> Iterator[str]:
-    for i, stop in enumerate(fields.array("stop_sequences", MAX_STOPS) or ()):
-        if not isinstance(stop, str) or not 1 <= len(stop) <= MAX_STOP_CHARACTERS:
-            must = f"must be a string of 1 to {MAX_STOP_CHARACTERS} characters"
-            fields.refuse(f"stop_sequences[{i}]", must)
-        yield stop
 
 
 def read_thinking(fields: Fields) -> Thinking:
@@ -128,15 +131,16 @@ def read_sealed(fields: Fields) -> bool:
     return thinking is not None and thinking.text("display") == "omitted"
 
 
-def read_format(fields: Fields) -> JsonSchema | None:
+def read_format(fields: Fields) -> tuple[JsonSchema | None, Places]:
     """The format of the answer: in `output_config`, or where the beta had it."""
     config = fields.object("output_config") or Fields({})
     wanted = config.object("format") or fields.object("output_format")
     if wanted is None:
-        return None
+        return None, {}
     if wanted.required_text("type") != "json_schema":
         wanted.refuse("type", "must be json_schema")
     schema = wanted.json_object("schema")
     if schema is None:
         wanted.refuse("schema", "is required and must be a JSON schema")
-    return JsonSchema(SCHEMA_NAME, schema, strict=True)
+    form = JsonSchema(SCHEMA_NAME, schema, strict=True)
+    return form, format_places(wanted.at("schema"), form)

@@ -1,6 +1,6 @@
 """A chat request as a whole, in both directions."""
 
-from attrs import frozen
+from attrs import field, frozen
 
 from helexa.conversation import Conversation, Json, Message
 from helexa.errors import InvalidRequest
@@ -11,6 +11,7 @@ from helexa.wire.format import read_format, write_format
 from helexa.wire.openai_chat.messages import read_message, write_messages
 from helexa.wire.openai_chat.tools import read_tools, write_tools
 from helexa.wire.openai_chat.writer import StreamWriter, write_answer
+from helexa.wire.places import Places, tool_places
 from helexa.wire.request import MAX_MESSAGES, MAX_TOKENS, check_labels, read_model
 from helexa.wire.sampling import read_sampling, read_top_logprobs, write_sampling
 from helexa.wire.thinking import read_template_kwargs, read_thinking, write_thinking
@@ -27,6 +28,7 @@ class ChatRequest:
     stream: bool = False
     include_usage: bool = False
     legacy_calls: bool = False
+    places: Places = field(factory=dict, eq=False)
 
     def whole(self, answer: Answer, reply: Reply) -> bytes:
         return write_answer(answer, reply, legacy_calls=self.legacy_calls)
@@ -41,12 +43,13 @@ def read_request(body: Json) -> ChatRequest:
     refuse_what_cannot_be_done(fields)
     check_labels(fields)
     model, offered = read_model(fields), read_tools(fields)
+    wanted, format_place = read_format(fields)
     conversation = Conversation(
         model=model,
         messages=read_messages(fields),
         tools=offered.tools,
         tool_choice=offered.choice,
-        format=read_format(fields),
+        format=wanted,
         thinking=read_thinking(fields),
         sampling=read_sampling(fields, read_top_logprobs(fields)),
         max_tokens=read_max_tokens(fields),
@@ -59,6 +62,7 @@ def read_request(body: Json) -> ChatRequest:
         stream=fields.flag("stream") or False,
         include_usage=read_include_usage(fields),
         legacy_calls=offered.legacy,
+        places={**tool_places(offered.schemas), **format_place},
     )
 
 
@@ -87,6 +91,7 @@ def read_max_tokens(fields: Fields) -> int | None:
 
 def read_include_usage(fields: Fields) -> bool:
     options = fields.object("stream_options") or Fields({})
+    options.flag("include_obfuscation")  # padding against those who listen in; there is none here
     return options.flag("include_usage") or False
 
 

@@ -17,11 +17,12 @@ from helexa.wire.request import (
 
 @frozen
 class Offered:
-    """What the request says of tools.  `legacy`: it says so in the form that came before tools, so
-    that its client expects calls in that form."""
+    """What the request says of tools.  `schemas` are the paths of theirs.  `legacy`: it says so in the
+    form that came before tools, so that its client expects calls in that form."""
 
     tools: tuple[Tool, ...]
     choice: ToolChoice
+    schemas: tuple[str, ...]
     notes: tuple[str, ...] = ()
     legacy: bool = False
 
@@ -30,17 +31,21 @@ def read_tools(body: Fields) -> Offered:
     if body.has("functions") and not body.has("tools"):
         return read_functions(body)
     tools: list[Tool] = []
+    schemas: list[str] = []
     notes: list[str] = []
     for tool in body.objects("tools", MAX_TOOLS) or ():
         match tool.text("type"):
             case "function" | None:
-                tools.append(read_function(tool.required_object("function")))
+                function = tool.required_object("function")
+                tools.append(read_function(function))
+                schemas.append(function.at("parameters"))
             case "custom":
                 tools.append(read_custom(tool.required_object("custom")))
+                schemas.append(tool.path)
             case kind:
                 notes.append(f"{tool.path}: a tool of type {kind[:40]} was skipped")
     body.bound("tools", MAX_TOOLS_BYTES)
-    return Offered(tuple(tools), read_choice(body, tools), tuple(notes))
+    return Offered(tuple(tools), read_choice(body, tools), tuple(schemas), tuple(notes))
 
 
 def read_function(function: Fields) -> Tool:
@@ -126,7 +131,9 @@ def read_offered(named: Fields, offered: set[str]) -> str:
 
 def read_functions(body: Fields) -> Offered:
     """`functions` and `function_call`: one call at most."""
-    tools = tuple(read_function(tool) for tool in body.objects("functions", MAX_TOOLS) or ())
+    functions = body.objects("functions", MAX_TOOLS) or ()
+    tools = tuple(map(read_function, functions))
+    schemas = tuple(function.at("parameters") for function in functions)
     body.bound("functions", MAX_TOOLS_BYTES)
     choice = body.get("function_call")
     match choice:
@@ -140,7 +147,7 @@ def read_functions(body: Fields) -> Offered:
             found = ToolChoice("required", (name,), parallel=False)
         case _:
             body.refuse("function_call", "must be auto, none, or an object that names a function")
-    return Offered(tools, found, legacy=True)
+    return Offered(tools, found, schemas, legacy=True)
 
 
 # -- the other direction -----------------------------------------------------------------------------

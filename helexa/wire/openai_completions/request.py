@@ -1,6 +1,6 @@
 """A completions request: texts to go on with, each a string or the ids of its tokens."""
 
-from attrs import evolve, frozen
+from attrs import evolve, field, frozen
 
 from helexa.conversation import Conversation, Json, Sampling
 from helexa.wire.answer import Answer
@@ -10,6 +10,7 @@ from helexa.wire.format import read_format
 from helexa.wire.openai_chat.request import MAX_CHOICES, read_include_usage, read_max_tokens
 from helexa.wire.openai_completions.echo import Echo
 from helexa.wire.openai_completions.writer import StreamWriter, write_answer
+from helexa.wire.places import Places
 from helexa.wire.request import MAX_TOKENS, check_labels, read_model
 from helexa.wire.sampling import MAX_TOKEN_ID, MAX_TOP_LOGPROBS, read_sampling
 
@@ -28,6 +29,7 @@ class CompletionRequest:
     stream: bool = False
     include_usage: bool = False
     echo: bool = False
+    places: Places = field(factory=dict, eq=False)
 
     def whole(self, answer: Answer, reply: Reply) -> bytes:
         return write_answer(answer, reply, self._echo)
@@ -51,10 +53,11 @@ def read_request(body: Json) -> CompletionRequest:
     check_labels(fields)
     echo = fields.flag("echo") or False
     top_logprobs = fields.integer("logprobs", 0, MAX_TOP_LOGPROBS)
+    wanted, places = read_format(fields)
     conversation = Conversation(
         model=model,
         texts=texts,
-        format=read_format(fields),
+        format=wanted,
         sampling=read_sampling(fields, top_logprobs),
         max_tokens=read_max_tokens(fields) or DEFAULT_MAX_TOKENS,
         n=read_n(fields),
@@ -66,6 +69,7 @@ def read_request(body: Json) -> CompletionRequest:
         stream=fields.flag("stream") or False,
         include_usage=read_include_usage(fields),
         echo=echo,
+        places=places,
     )
 
 
@@ -109,7 +113,7 @@ def read_prompts(fields: Fields) -> tuple[Prompt, ...]:
     prompt = fields.get("prompt")
     match prompt:
         case str():
-            return (prompt,)
+            return (read_prompt(prompt, "prompt"),)
         case [int() | float(), *_]:
             return (read_ids(prompt, "prompt"),)
         case [_, *_]:
@@ -120,11 +124,16 @@ def read_prompts(fields: Fields) -> tuple[Prompt, ...]:
 
 
 def read_prompt(prompt: Json, path: str) -> Prompt:
-    if isinstance(prompt, str):
-        return prompt
+    """Nothing can be gone on with only as what a model takes for the beginning, which not all have."""
     if isinstance(prompt, list):
         return read_ids(prompt, path)
-    refuse(path, "must be a string or a list of token ids")
+    if not isinstance(prompt, str):
+        refuse(path, "must be a string or a list of token ids")
+    if not prompt:
+        refuse(
+            path, "must not be empty: to begin with nothing, send the id of the model's first token"
+        )
+    return prompt
 
 
 def read_ids(ids: list[Json], path: str) -> tuple[int, ...]:

@@ -6,6 +6,7 @@ from helexa.conversation import Conversation, Json, Message
 from helexa.wire.openai_responses.settings import Shown
 from helexa.wire.openai_responses.stored import Past
 from helexa.wire.openai_responses.tools import Toolbox
+from helexa.wire.places import Places
 
 
 @frozen
@@ -13,8 +14,8 @@ class Asked:
     """`kept` are the messages that a next request goes on from: all but the instructions.
 
     `toolbox` turns the names of calls back, `echo` is told again in the response, `input` are the items
-    of this request.  `compacts` asks for a summary of the conversation in place of an answer.  `past`
-    is there if the response is to be kept.
+    of this request, `earlier` those that it goes on from, as JSON lists.  `compacts` asks for a summary
+    of the conversation in place of an answer.  `past` is there if the response is to be kept.
     """
 
     conversation: Conversation
@@ -24,4 +25,6 @@ class Asked:
     compacts: bool = False
     echo: dict[str, Json] = field(factory=dict, repr=False)
     input: tuple[Json, ...] = field(default=(), repr=False)
+    earlier: tuple[bytes, ...] = field(default=(), repr=False)
     past: Past | None = None
+    places: Places = field(factory=dict, repr=False)

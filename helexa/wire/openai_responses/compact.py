@@ -17,6 +17,7 @@ from helexa.wire.openai_responses.response import write_usage
 from helexa.wire.openai_responses.stored import Past
 from helexa.wire.openai_responses.summary import ask_for_summary
 from helexa.wire.openai_responses.writer import StreamWriter
+from helexa.wire.places import Places
 
 MAX_KEPT_CHARACTERS = 16 * 1024  # of what the user said last
 
@@ -31,6 +32,10 @@ class CompactionRequest:
     @property
     def conversation(self) -> Conversation:
         return self.asked.conversation
+
+    @property
+    def places(self) -> Places:
+        return self.asked.places
 
     def whole(self, answer: Answer, reply: Reply) -> bytes:
         output = Output(self.asked, reply.id(""))

@@ -107,9 +107,10 @@ class ItemReader:
 
     def _read_reasoning(self, item: Fields) -> Iterator[Reasoning]:
         sealed = item.text("encrypted_content")
+        content, summary = read_texts(item, "content"), read_texts(item, "summary")
         text = None if sealed is None else unwrap(sealed)
         if text is None:
-            text = "".join(read_texts(item, "content")) or "\n\n".join(read_texts(item, "summary"))
+            text = "".join(content) or "\n\n".join(summary)
         if text:
             yield Reasoning(text)
         elif sealed is not None:

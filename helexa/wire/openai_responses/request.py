@@ -9,6 +9,7 @@ from helexa.errors import InvalidRequest, ResponseNotFound
 from helexa.wire.answer import Answer
 from helexa.wire.exchange import Reply
 from helexa.wire.fields import MAX_JSON_BYTES, Fields
+from helexa.wire.openai_chat.request import read_include_usage
 from helexa.wire.openai_responses.asked import Asked
 from helexa.wire.openai_responses.choice import read_tool_choice, write_tool_choice
 from helexa.wire.openai_responses.items import ItemReader, write_items
@@ -24,10 +25,11 @@ from helexa.wire.openai_responses.settings import (
     write_reasoning,
     write_text,
 )
-from helexa.wire.openai_responses.stored import Past
+from helexa.wire.openai_responses.stored import Past, Stored
 from helexa.wire.openai_responses.summary import ask_for_summary
 from helexa.wire.openai_responses.tools import Toolbox, read_toolbox, write_tool
 from helexa.wire.openai_responses.writer import StreamWriter
+from helexa.wire.places import Places, tool_places
 from helexa.wire.request import MAX_TOKENS, read_model
 from helexa.wire.thinking import read_template_kwargs
 
@@ -54,6 +56,10 @@ class ResponsesRequest:
     def conversation(self) -> Conversation:
         return self.asked.conversation
 
+    @property
+    def places(self) -> Places:
+        return self.asked.places
+
     def whole(self, answer: Answer, reply: Reply) -> bytes:
         return write_answer(self.asked, answer, reply)
 
@@ -74,13 +80,15 @@ def read_request(body: Json, past: Past | None = None) -> ResponsesRequest:
     model, toolbox, includes = read_model(fields), read_toolbox(fields), read_includes(fields)
     choice, choice_notes = read_tool_choice(fields, toolbox)
     thinking, shown = read_reasoning(fields, includes)
-    instructions, kept, reader = read_said(fields, toolbox, past)
+    wanted, format_place = read_text_format(fields)
+    earlier = read_earlier(fields, past)
+    instructions, kept, reader = read_said(fields, toolbox, past, earlier)
     conversation = Conversation(
         model=model,
         messages=instructions + kept,
         tools=toolbox.tools,
         tool_choice=choice,
-        format=read_text_format(fields),
+        format=wanted,
         thinking=thinking,
         sampling=read_drawn(fields, includes),
         max_tokens=fields.integer("max_output_tokens", 1, MAX_TOKENS),
@@ -95,10 +103,12 @@ def read_request(body: Json, past: Past | None = None) -> ResponsesRequest:
         shown,
         echo=read_echo(fields),
         input=tuple(read_input(fields)),
+        earlier=earlier.all_items if earlier else (),
         past=past if is_kept else None,
+        places={"messages": "input", **tool_places(toolbox.schemas), **format_place},
     )
     stream = fields.flag("stream") or False
-    fields.object("stream_options")
+    read_include_usage(fields)  # which it always is
     return ResponsesRequest(ask_for_summary(asked) if reader.wants_summary else asked, stream)
 
 
@@ -118,13 +128,13 @@ def note_truncation(fields: Fields) -> Iterator[str]:
 
 
 def read_said(
-    fields: Fields, toolbox: Toolbox, past: Past | None
+    fields: Fields, toolbox: Toolbox, past: Past | None, earlier: Stored | None
 ) -> tuple[tuple[Message, ...], tuple[Message, ...], ItemReader]:
     """The instructions, and the messages that they stand before."""
     reader = ItemReader(toolbox, past)
     instructions = read_instructions(fields)
     reader.read(fields)
-    kept = (*read_earlier(fields, past), *reader.messages)
+    kept = (*(earlier.messages if earlier else ()), *reader.messages)
     if not (instructions or kept):
         fields.refuse(
             "input", "is required and must be a string or a list of items that say something"
@@ -138,13 +148,13 @@ def read_instructions(fields: Fields) -> tuple[Message, ...]:
     return (Message("system", (Text(text),)),) if text else ()
 
 
-def read_earlier(fields: Fields, past: Past | None) -> tuple[Message, ...]:
+def read_earlier(fields: Fields, past: Past | None) -> Stored | None:
     response_id = fields.text("previous_response_id")
     if not response_id:
-        return ()
+        return None
     try:
         if past is not None:
-            return past.find(response_id).messages
+            return past.find(response_id)
     except ResponseNotFound as error:
         error.param = "previous_response_id"
         raise

@@ -49,6 +49,8 @@ def store(output: Output, reply: Reply, response: dict[str, Json]) -> Stored:
         input=orjson.dumps(name_items(output.asked.input, reply.id(""))),
         output=orjson.dumps(output.items),
         response=orjson.dumps(response),
+        earlier=output.asked.earlier,
+        compacts=output.asked.compacts,
     )
 
 

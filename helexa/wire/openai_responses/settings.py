@@ -5,12 +5,14 @@ from attrs import evolve, frozen
 from helexa.conversation import Format, Json, JsonObject, JsonSchema, Sampling, Thinking
 from helexa.wire.fields import Fields
 from helexa.wire.format import (
+    one_format,
     read_others,
     read_schema,
     read_structured,
     write_format,
     write_schema,
 )
+from helexa.wire.places import Places
 from helexa.wire.request import MAX_NAME_CHARACTERS
 from helexa.wire.sampling import MAX_TOP_LOGPROBS, read_sampling, write_sampling
 from helexa.wire.thinking import read_thinking, write_thinking
@@ -37,13 +39,9 @@ def read_includes(body: Fields) -> frozenset[str]:
 # -- the form of the answer --------------------------------------------------------------------------
 
 
-def read_text_format(body: Fields) -> Format | None:
+def read_text_format(body: Fields) -> tuple[Format | None, Places]:
     """`text.format`, or one of the names that other servers have for a pattern or a grammar."""
-    found = [*read_own_format(body), *read_structured(body), *read_others(body)]
-    if len(found) > 1:
-        (path, _), (other, _), *_ = found
-        body.refuse(other, f"must not be set together with `{path}`: an answer has one form")
-    return found[0][1] if found else None
+    return one_format(body, [*read_own_format(body), *read_structured(body), *read_others(body)])
 
 
 def read_own_format(body: Fields) -> list[tuple[str, Format]]:
@@ -57,7 +55,8 @@ def read_own_format(body: Fields) -> list[tuple[str, Format]]:
         case "json_object":
             return [(form.path, JsonObject())]
         case "json_schema":
-            return [(form.path, read_schema(form.object("json_schema") or form))]
+            inner = form.object("json_schema") or form
+            return [(inner.at("schema"), read_schema(inner))]
         case _:
             form.refuse("type", "must be text, json_object or json_schema")
 

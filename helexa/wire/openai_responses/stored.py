@@ -17,7 +17,9 @@ class Stored:
     """One response and all that was said up to its end.
 
     `messages` is the conversation with its answer, without the instructions; `input` and `output` are
-    the items of this one request, as JSON lists; `response` is the response object.
+    the items of this one request, as JSON lists, and `earlier` those that it goes on from, in lists
+    which the responses of a conversation share.  `response` is the response object.  `compacts`: the
+    output stands in the place of all that was said before.
     """
 
     id: str
@@ -25,6 +27,13 @@ class Stored:
     input: bytes
     output: bytes
     response: bytes = field(repr=False)
+    earlier: tuple[bytes, ...] = field(default=(), repr=False)
+    compacts: bool = False
+
+    @property
+    def all_items(self) -> tuple[bytes, ...]:
+        """Those that a next response goes on from."""
+        return (self.output,) if self.compacts else (*self.earlier, self.input, self.output)
 
     def items(self) -> dict[str, Json]:
         """Those of this request and of its answer, by their ids."""
@@ -44,9 +53,9 @@ class Past(Protocol):
 def write_input_items(
     stored: Stored, *, order: str = "desc", limit: str = "20", after: str | None = None
 ) -> bytes:
-    """A page of the input items of a response, from its query parameters; the newest item first
-    unless `order` is "asc".  InvalidRequest names the parameter that is wrong."""
-    items = orjson.loads(stored.input)
+    """A page of all that a response answers, also of earlier responses, from the query parameters; the
+    newest item first unless `order` is "asc".  InvalidRequest names the parameter that is wrong."""
+    items = [item for part in (*stored.earlier, stored.input) for item in orjson.loads(part)]
     if order not in ("asc", "desc"):
         raise InvalidRequest("`order` must be asc or desc.", param="order")
     if order == "desc":

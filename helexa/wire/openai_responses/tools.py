@@ -44,6 +44,7 @@ class Toolbox:
     names: dict[Origin, str] = field(factory=dict)
     origins: dict[str, Origin] = field(factory=dict)  # the other way round
     notes: tuple[str, ...] = ()
+    schemas: tuple[str, ...] = ()  # the paths of those of the tools
 
     def origin(self, name: str) -> Origin:
         return self.origins.get(name) or Origin("function", name)
@@ -73,7 +74,8 @@ def read_toolbox(body: Fields) -> Toolbox:
     tools = [read_tool(names[origin], origin.kind, tool, about) for origin, tool, about in found]
     body.bound("tools", MAX_TOOLS_BYTES)
     origins = {name: origin for origin, name in names.items()}
-    return Toolbox(tuple(tools), names, origins, tuple(notes))
+    schemas = tuple(definition(tool).at("parameters") for _, tool, _ in found)
+    return Toolbox(tuple(tools), names, origins, tuple(notes), schemas)
 
 
 def read_namespace(

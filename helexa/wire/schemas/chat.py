@@ -150,7 +150,7 @@ def thinking_fields() -> dict[str, Json]:
     return {
         "reasoning_effort": effort,
         "enable_thinking": BOOLEAN,
-        "thinking_budget": tokens,
+        **{name: integer(-1, thinking.MAX_BUDGET_TOKENS) for name in thinking.BUDGETS},
         "reasoning": object_of(
             all_nullable(
                 {"effort": effort, "max_tokens": tokens, "enabled": BOOLEAN, "exclude": BOOLEAN}

@@ -53,6 +53,7 @@ def completion_schemas() -> dict[str, Json]:
 def completion_request() -> Json:
     tokens = integer(1, MAX_TOKENS)
     ids = list_of(integer(0, MAX_TOKEN_ID), minItems=1, maxItems=request.MAX_PROMPT_IDS)
+    text = {"type": "string", "minLength": 1}
     optional: dict[str, Json] = {
         "stream": BOOLEAN,
         "stream_options": object_of({"include_usage": nullable(BOOLEAN)}),
@@ -70,9 +71,9 @@ def completion_request() -> Json:
         all_nullable(optional),
         model=text_of(1, MAX_NAME_CHARACTERS),
         prompt=any_of(
-            STRING,
+            text,
             ids,
-            list_of(STRING, minItems=1, maxItems=request.MAX_PROMPTS),
+            list_of(text, minItems=1, maxItems=request.MAX_PROMPTS),
             list_of(ids, minItems=1, maxItems=request.MAX_PROMPTS),
         ),
     )

@@ -15,7 +15,6 @@ from helexa.wire.schemas.shapes import (
     list_of,
     nullable,
     number,
-    number_above,
     object_of,
     one_of,
     ref,
@@ -49,7 +48,7 @@ def messages_request() -> Json:
             STRING, list_of(typed("text", text=STRING), maxItems=messages.MAX_SYSTEM_BLOCKS)
         ),
         "temperature": number(0, 2),
-        "top_p": number_above(0, 1),
+        "top_p": number(0, 1),
         "top_k": integer(0, sampling.MAX_TOKEN_ID),
         "stop_sequences": list_of(stop, maxItems=sampling.MAX_STOPS),
         "tools": list_of(ref("MessagesTool"), maxItems=request.MAX_TOOLS),

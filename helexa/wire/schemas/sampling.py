@@ -29,7 +29,7 @@ def drawing() -> dict[str, Json]:
     stop = text_of(1, sampling.MAX_STOP_CHARACTERS)
     return {
         "temperature": number(0, 2),
-        "top_p": number_above(0, 1),
+        "top_p": number(0, 1),
         "top_k": integer(-1, sampling.MAX_TOKEN_ID),
         "min_p": number(0, 1),
         "repetition_penalty": number_above(0, 10),
