@@ -162,7 +162,7 @@ class AnswerReader:
 def reader_of(conversation: Conversation, prompt: Prompt, markup: Markup) -> MarkupReader | None:
     """What reads the markup of an answer; None where there can be none."""
     tools = conversation.tools if conversation.tool_choice.mode != "none" else ()
-    marked = bool(tools) or markup.think is not None or markup.tools == "harmony"
+    marked = tools or markup.think or markup.silent or markup.tools == "harmony"
     if conversation.texts or not marked:
         return None
     return MarkupReader(markup, tools, prompt.text, continues=prompt.continues)

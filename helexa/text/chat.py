@@ -1,13 +1,10 @@
 """A conversation as the list of messages that a chat template reads.  Pure.
 
-The forms differ in what they ask of a template: `messages_of` is the common one, `without_tools` is
-for templates that know no tools, `in_parts` for those that want content as a list, `with_short_ids`
-for those that count the characters of an id, `simplified` for those that insist on user and assistant
-in turn.
+`messages_of` is the common form, `without_tools` the one for templates that know no tools;
+`text.strict` has those of templates that insist on more.
 """
 
-import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -32,7 +29,6 @@ ChatMessage = dict[str, Any]
 # that no prefix of two prompts would ever be the same.
 BILLING_LINE = "x-anthropic-billing-header:"
 ERROR = "Error: "
-SHORT_ID_CHARACTERS = 9
 
 
 def messages_of(conversation: Conversation) -> list[ChatMessage]:
@@ -156,8 +152,13 @@ def tool_of(tool: Tool) -> Json:
     return {"type": "function", "function": function}
 
 
-def without_tools(messages: Sequence[ChatMessage], tools: Sequence[Tool]) -> list[ChatMessage]:
-    """The same conversation for a template that knows no tools: they, their calls and results as text."""
+def without_tools(
+    messages: Sequence[ChatMessage], tools: Sequence[Json] | None
+) -> list[ChatMessage]:
+    """The same conversation for a template that knows no tools: they, their calls and results as text.
+
+    `tools` are as `tools_of` has them.
+    """
     written = [tool_turn_as_text(message) for message in messages]
     if not tools:
         return written
@@ -168,8 +169,8 @@ def without_tools(messages: Sequence[ChatMessage], tools: Sequence[Tool]) -> lis
     return [{"role": "system", "content": preamble}, *written]
 
 
-def tool_preamble(tools: Sequence[Tool]) -> str:
-    schemas = "\n".join(dumps(tool_of(tool)["function"]) for tool in tools)
+def tool_preamble(tools: Sequence[Json]) -> str:
+    schemas = "\n".join(dumps(tool["function"]) for tool in tools)
     return (
         "You can call functions. Each line between <tools> and </tools> describes one as JSON.\n"
         f"<tools>\n{schemas}\n</tools>\n"
@@ -192,92 +193,3 @@ def tool_turn_as_text(message: ChatMessage) -> ChatMessage:
 
 def dumps(value: Json) -> str:
     return orjson.dumps(value).decode()
-
-
-# -- for strict templates ------------------------------------------------------------------------------
-
-
-def in_parts(messages: Sequence[ChatMessage]) -> list[ChatMessage]:
-    """Content as a list of parts throughout."""
-    return [
-        message | {"content": [{"type": "text", "text": content}] if content else []}
-        if isinstance(content := message["content"], str)
-        else message
-        for message in messages
-    ]
-
-
-def with_calls(
-    messages: Sequence[ChatMessage], change: Callable[[Json], Json]
-) -> list[ChatMessage]:
-    return [
-        message | {"tool_calls": [change(call) for call in calls]}
-        if (calls := message.get("tool_calls"))
-        else message
-        for message in messages
-    ]
-
-
-def with_text_arguments(messages: Sequence[ChatMessage]) -> list[ChatMessage]:
-    """Arguments of calls as JSON text."""
-
-    def written(call: Json) -> Json:
-        function = call["function"]
-        arguments = function["arguments"]
-        text = arguments if isinstance(arguments, str) else dumps(arguments)
-        return call | {"function": function | {"arguments": text}}
-
-    return with_calls(messages, written)
-
-
-def with_short_ids(messages: Sequence[ChatMessage]) -> list[ChatMessage]:
-    """Calls have ids of nine letters and digits, the same one for the same id whatever the request."""
-    return [
-        message | {"tool_call_id": short_id(message["tool_call_id"])}
-        if "tool_call_id" in message
-        else message
-        for message in with_calls(messages, lambda call: call | {"id": short_id(call["id"])})
-    ]
-
-
-def short_id(id: str) -> str:
-    if len(id) == SHORT_ID_CHARACTERS and id.isascii() and id.isalnum():
-        return id
-    return hashlib.sha256(id.encode()).hexdigest()[:SHORT_ID_CHARACTERS]
-
-
-def without_thoughts(messages: Sequence[ChatMessage], *, mixed: bool = False) -> list[ChatMessage]:
-    """Without what was thought: anywhere, or where text and calls followed if `mixed`."""
-    return [
-        {key: value for key, value in message.items() if key != "reasoning_content"}
-        if not mixed or (message["content"] and message.get("tool_calls"))
-        else message
-        for message in messages
-    ]
-
-
-def simplified(messages: Sequence[ChatMessage]) -> list[ChatMessage]:
-    """No system message, and no two in a row from one side: the text goes into the next user's, and what
-    a user says right after a tool's result into that.
-    """
-    turns = list(messages)
-    if turns and turns[0]["role"] == "system":
-        turns[0] = {"role": "user", "content": turns[0]["content"]}
-    joined: list[ChatMessage] = []
-    for turn in turns:
-        if joined and can_join(joined[-1], turn):
-            joined[-1] = joined[-1] | {"content": f"{joined[-1]['content']}\n\n{turn['content']}"}
-        else:
-            joined.append(turn)
-    return joined
-
-
-def can_join(first: ChatMessage, second: ChatMessage) -> bool:
-    roles = (first["role"], second["role"])
-    return (
-        roles in (("user", "user"), ("assistant", "assistant"), ("tool", "user"))
-        and not first.get("tool_calls")
-        and not second.get("tool_calls")
-        and isinstance(first["content"], str)
-        and isinstance(second["content"], str)
-    )

@@ -6,7 +6,6 @@ from pathlib import Path
 from attrs import evolve, frozen
 
 from helexa.conversation import Conversation, Image, Json, ToolResult
-from helexa.engine.orders import Constraint
 from helexa.errors import InvalidRequest, VisionUnsupported
 from helexa.escape import escape
 from helexa.text.files import ChatFormat
@@ -86,6 +85,9 @@ class Prompter:
                 check_length(text, self.tokenizer, most_tokens)
                 # As transformers does it: with what the model expects around a text.
                 ids = self.tokenizer.encode(text, add_special_tokens=True)
+                if not ids:
+                    path = f"prompt[{i}]"
+                    raise InvalidRequest(f"`{path}` has no tokens for this model.", param=path)
                 yield Prompt(ids, text, continues=True)
             else:
                 check_count(len(text), most_tokens)
@@ -108,13 +110,17 @@ class Prompter:
 def constrained(
     tokenizer: Tokenizer, markup: Markup, conversation: Conversation, prompts: tuple[Prompt, ...]
 ) -> tuple[Prompt, ...]:
-    """The prompts with the form that their answers must have.  InvalidRequest if none can be made."""
-    from helexa.text.constraint import compile_constraint  # a gateway alone has no llguidance
+    """The prompts with what their answers must keep to: a form, and a budget of reasoning.
 
-    def compiled(prompt: Prompt) -> Constraint | None:
-        return compile_constraint(tokenizer, conversation, prompt.text, markup)
+    InvalidRequest for a form that cannot be enforced.
+    """
+    from helexa.text.constraint import bounded, compile_constraint  # a gateway has no llguidance
 
-    return tuple(evolve(prompt, constraint=compiled(prompt)) for prompt in prompts)
+    def compiled(prompt: Prompt) -> Prompt:
+        form = compile_constraint(tokenizer, conversation, prompt.text, markup)
+        return bounded(tokenizer, conversation, evolve(prompt, constraint=form), markup)
+
+    return tuple(map(compiled, prompts))
 
 
 def refuse_images(conversation: Conversation) -> None:

@@ -6,15 +6,21 @@ that a prompt is the one that the model was trained on; what bounds them is the 
 
 import resource
 import signal
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Iterable, Iterator
 
 import orjson
-from attrs import frozen
+from attrs import evolve, frozen
 
 from helexa.conversation import Json
-from helexa.text.chat import ChatMessage, in_parts, simplified, without_thoughts
+from helexa.text.chat import ChatMessage, without_tools
 from helexa.text.source import MAX_SOURCE_CHARACTERS
+from helexa.text.strict import (
+    described,
+    in_parts,
+    simplified,
+    with_thought_parts,
+    without_thoughts,
+)
 
 MAX_SECONDS = 10.0
 MAX_BYTES = 1024 * 1024 * 1024  # of address space; a fifth of it is Python and its modules
@@ -23,6 +29,7 @@ SPENT_BYTES = 256 * 1024 * 1024  # a process that was once so large is not used 
 SPARE_CHARACTERS = 1024 * 1024
 GROWTH = 8
 MAX_REASON_CHARACTERS = 300
+LONG_CHARACTERS = 16  # what is shorter is not looked for in halves
 
 
 @frozen
@@ -58,31 +65,62 @@ def warm() -> None:
     import transformers.utils.chat_template_utils  # noqa: F401
 
 
+@frozen
+class Order:
+    """What is to be rendered.  The last two tell how content is written, see `source.Reads`."""
+
+    source: str
+    messages: list[ChatMessage]
+    variables: dict[str, Json]
+    parts: bool
+    thought_parts: bool
+
+    @property
+    def tools(self) -> list[Json]:
+        return self.variables.get("tools") or []
+
+    def with_messages(self, messages: list[ChatMessage], **variables: Json) -> "Order":
+        return evolve(self, messages=messages, variables=self.variables | variables)
+
+    def formed(self) -> list[ChatMessage]:
+        messages = with_thought_parts(self.messages) if self.thought_parts else self.messages
+        return in_parts(messages) if self.parts else messages
+
+
 def render(order: bytes, max_seconds: float = MAX_SECONDS) -> Rendered | Unrendered:
     """The prompt that an order of `helexa.text.template` asks for; never raises.
 
-    A template that fails gets another try without what assistants thought, and one in the simplest
-    form: no system message, user and assistant in turn.  Whoever takes longer than `max_seconds`
-    over all of it ends with the process: also when nobody is left to kill it.
+    A template that fails gets other tries, the last in the simplest form; so does one that renders but
+    loses something.  Whoever takes longer than `max_seconds` over all of it ends with the process: also
+    when nobody is left to kill it.
     """
     signal.setitimer(signal.ITIMER_REAL, max_seconds)
     try:
-        return first_of(tries(**orjson.loads(order)), SPARE_CHARACTERS + GROWTH * len(order))
+        given, max_size = Order(**orjson.loads(order)), SPARE_CHARACTERS + GROWTH * len(order)
+        found = first_of(tries(given), max_size)
+        if isinstance(found, Unrendered) or carries(found.text, given):
+            return found
+        again = first_of(simpler(given), max_size, whole=given)
+        return found if isinstance(again, Unrendered) else again
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0.0)
 
 
-def first_of(tries: Iterator[Callable[[], Rendered]], max_size: int) -> Rendered | Unrendered:
+def first_of(
+    tries: Iterable[Order], max_size: int, whole: Order | None = None
+) -> Rendered | Unrendered:
+    """The first that does not fail, and carries all of `whole`."""
     reason = ""
     for attempt in tries:
         try:
-            rendered = attempt()
+            rendered = write_prompt(attempt)
         except Exception as error:  # a template may fail in any way that Python knows
             reason = reason or reason_of(error)
         else:
-            if len(rendered.text) <= max_size:
+            if len(rendered.text) > max_size:
+                reason = reason or f"it makes more than {max_size} characters"
+            elif whole is None or carries(rendered.text, whole):
                 return rendered
-            reason = reason or f"it makes more than {max_size} characters"
     return Unrendered(reason)
 
 
@@ -92,28 +130,80 @@ def reason_of(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"[:MAX_REASON_CHARACTERS]
 
 
-def tries(
-    source: str, messages: list[ChatMessage], variables: dict[str, Json], parts: bool
-) -> Iterator[Callable[[], Rendered]]:
-    form = in_parts if parts else list
-    write = partial(write_prompt, source, variables)
-    yield lambda: write(form(messages))
+def tries(order: Order) -> Iterator[Order]:
+    messages = order.messages
+    yield order
     if any("reasoning_content" in message for message in messages):
-        yield lambda: write(form(without_thoughts(messages, mixed=True)))  # gpt-oss takes no such
-        yield lambda: write(form(without_thoughts(messages)))
-    yield lambda: write(form(simplified(without_thoughts(messages))))
+        mixed = without_thoughts(messages, mixed=True)  # gpt-oss takes no such
+        yield order.with_messages(mixed)
+        yield order.with_messages(without_thoughts(messages))
+    if not order.variables.get("enable_thinking", True):
+        yield evolve(order, variables=without_switches(order.variables))
+    tools = described(order.tools) or None
+    if tools:
+        yield order.with_messages(messages, tools=tools)
+    yield order.with_messages(simplified(without_thoughts(messages)), tools=tools)
 
 
-def write_prompt(source: str, variables: dict[str, Json], messages: list[ChatMessage]) -> Rendered:
+def simpler(order: Order) -> Iterator[Order]:
+    """Of what a template loses it may take a part at another place: as what the user says."""
+    messages = without_thoughts(order.messages)
+    yield order.with_messages(simplified(messages))
+    if order.tools:
+        said = without_tools(messages, order.tools)
+        yield order.with_messages(said, tools=None)
+        yield order.with_messages(simplified(said), tools=None)
+
+
+def without_switches(variables: dict[str, Json]) -> dict[str, Json]:
+    """Without what turns thinking off: some models refuse that."""
+    switches = ("enable_thinking", "thinking", "thinking_budget")
+    return {name: value for name, value in variables.items() if name not in switches}
+
+
+# -- what must not be lost ---------------------------------------------------------------------------
+
+
+def carries(text: str, order: Order) -> bool:
+    """Whether the prompt has what the system says, every tool, and what the last tool gave."""
+    system = [m["content"] for m in order.messages[:1] if m["role"] == "system"]
+    results = [m["content"] for m in order.messages if m["role"] == "tool"]
+    names = (tool["function"]["name"] for tool in order.tools)
+    return all(name in text for name in names) and all(
+        has(text, said) for said in (*system, *results[-1:])
+    )
+
+
+def has(text: str, said: Json) -> bool:
+    """Half of what is long is enough: templates strip words that are meant for them."""
+    if not isinstance(said, str):
+        return True
+    said = said.strip()
+    middle = len(said) // 2 if len(said) >= LONG_CHARACTERS else 0
+    pieces = filter(None, (said[:middle].strip(), said[middle:].strip()))
+    return not said or any(piece in text or escaped(piece) in text for piece in pieces)
+
+
+def escaped(said: str) -> str:
+    return orjson.dumps(said).decode()[1:-1]
+
+
+# -- with transformers -------------------------------------------------------------------------------
+
+
+def write_prompt(order: Order) -> Rendered:
     """A last message of the assistant is left open, to be continued."""
     from transformers.utils.chat_template_utils import render_jinja_template
 
     def written(messages: list[ChatMessage], **options: bool) -> str:
-        found, _ = render_jinja_template([messages], chat_template=source, **variables, **options)
+        found, _ = render_jinja_template(
+            [messages], chat_template=order.source, **order.variables, **options
+        )
         text: str = found[0]
         return text
 
-    if len(source) > MAX_SOURCE_CHARACTERS:
+    messages = order.formed()
+    if len(order.source) > MAX_SOURCE_CHARACTERS:
         raise ValueError(f"it has more than {MAX_SOURCE_CHARACTERS} characters")
     *earlier, last = messages
     if last["role"] != "assistant" or last.get("tool_calls"):

@@ -1,9 +1,13 @@
 """What can be seen in the source of a chat template, without running it.  Pure."""
 
+from typing import Literal
+
 from attrs import frozen
 from jinja2 import Environment, nodes
 from jinja2.ext import Extension, loopcontrols
 from jinja2.parser import Parser
+
+from helexa.text.strict import Writing
 
 MAX_SOURCE_CHARACTERS = 256 * 1024
 THINKING_VARIABLES = frozenset({"enable_thinking", "thinking", "reasoning_effort"})
@@ -17,7 +21,9 @@ class Reads:
     `tools`: it says something of tools.  `thinking`: its model thinks before it speaks.  `parts`: it
     wants content as a list, and would take a text apart into letters.  `text_arguments`: it wants the
     arguments of calls as JSON text.  `short_ids`: it refuses calls whose ids have not nine letters and
-    digits.
+    digits.  `function_ids`: it tells a call's function by an id as Kimi writes them, numbered through
+    all or per turn.  `one_call`: it writes one call of a turn.  `thought_parts`: it has what was thought
+    as a part of the content.  `writing`: it writes no calls, so that they must stand in what was said.
     """
 
     tools: bool
@@ -25,6 +31,10 @@ class Reads:
     parts: bool = False
     text_arguments: bool = False
     short_ids: bool = False
+    function_ids: Literal["", "through", "per turn"] = ""
+    one_call: bool = False
+    thought_parts: bool = False
+    writing: Writing | None = None
 
 
 def reads_of(source: str) -> Reads:
@@ -43,6 +53,10 @@ def reads_of(source: str) -> Reads:
         parts=wants_parts(tree),
         text_arguments=wants_text(tree),
         short_ids="length != 9" in source or "length < 9" in source,
+        function_ids=ids_in(source),
+        one_call=takes_one_call(tree),
+        thought_parts=has_thought_parts(tree),
+        writing=None if "tool_calls" in source else writing_of(source),
     )
 
 
@@ -61,6 +75,18 @@ class GenerationBlocks(Extension):
         line = next(parser.stream).lineno
         body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
         return nodes.Scope(body, lineno=line)
+
+
+def ids_in(source: str) -> Literal["", "through", "per turn"]:
+    if "<|tool_call_argument_begin|>" not in source:
+        return ""
+    return "per turn" if "loop.index0" in source else "through"
+
+
+def writing_of(source: str) -> Writing:
+    if "<|tool_list_start|>" in source:
+        return "pythonic"
+    return "list" if "<|tool_call|>" in source else "tagged"
 
 
 # -- the form of values ------------------------------------------------------------------------------
@@ -90,8 +116,26 @@ def wants_text(tree: nodes.Template) -> bool:
     )
 
 
+def takes_one_call(tree: nodes.Template) -> bool:
+    """Whether it looks at the first call of a turn and never goes through them."""
+    calls = Member("tool_calls", tree)
+    first = (item for item in tree.find_all(nodes.Getitem) if item.arg == nodes.Const(0))
+    return any(calls.is_in(item.node) for item in first) and not any(
+        calls.is_in(loop.iter) for loop in tree.find_all(nodes.For)
+    )
+
+
+def has_thought_parts(tree: nodes.Template) -> bool:
+    """Whether it asks if the type of a part is "thinking"."""
+    kind = Member("type", tree)
+    return any(
+        kind.is_in(asked.expr) and any(op.expr == nodes.Const("thinking") for op in asked.ops)
+        for asked in tree.find_all(nodes.Compare)
+    )
+
+
 class Member:
-    """A key of the values that a template is given: `x.key`, `x["key"]`, and names set to it."""
+    """A key of the values that a template is given: x.key, x["key"], x.get("key"), names set to it."""
 
     def __init__(self, key: str, tree: nodes.Template) -> None:
         self._key = key
@@ -102,9 +146,11 @@ class Member:
         }
 
     def is_in(self, node: nodes.Node) -> bool:
-        """The value, or what filters make of it."""
+        """The value, or what filters make of it, or it and what stands for it where there is none."""
         match node:
             case nodes.Filter(node=inner) if inner is not None:
+                return self.is_in(inner)
+            case nodes.Or(left=inner):
                 return self.is_in(inner)
         return self.is_bare(node)
 
@@ -114,5 +160,7 @@ class Member:
     def _is_read(self, node: nodes.Node) -> bool:
         match node:
             case nodes.Getattr(attr=key) | nodes.Getitem(arg=nodes.Const(value=key)):
+                return bool(key == self._key)
+            case nodes.Call(node=nodes.Getattr(attr="get"), args=[nodes.Const(value=key), *_]):
                 return bool(key == self._key)
         return False

@@ -8,16 +8,16 @@ from attrs import field, frozen
 from helexa.conversation import Conversation, Json, Reasoning, Text, Tool, ToolCall, ToolResult
 from helexa.errors import TemplateRenderFailed
 from helexa.escape import escape
-from helexa.text.chat import (
-    ChatMessage,
-    messages_of,
-    tools_of,
-    with_short_ids,
-    with_text_arguments,
-    without_tools,
-)
+from helexa.text.chat import ChatMessage, messages_of, tools_of, without_tools
 from helexa.text.render import Rendered
 from helexa.text.source import Reads, reads_of
+from helexa.text.strict import (
+    one_call_each,
+    with_function_ids,
+    with_short_ids,
+    with_text_arguments,
+    with_written_calls,
+)
 
 # Names by which transformers is told what to do: no variables of a template.
 NOT_VARIABLES = frozenset(
@@ -56,32 +56,46 @@ def order_of(
     template: ChatTemplate, conversation: Conversation, variables: dict[str, Json]
 ) -> bytes:
     """What to render, for `text.render`.  `variables` are the model's own, which no client may set."""
-    tools, reads = offered(conversation), template.reads
-    messages = chat_of(conversation)
-    if not reads.tools:
-        messages = without_tools(messages, tools)
-    if reads.text_arguments:
-        messages = with_text_arguments(messages)
-    if reads.short_ids:
-        messages = with_short_ids(messages)
+    reads, tools = template.reads, tools_of(offered(conversation))
+    messages = formed(reads, chat_of(conversation), tools)
     asked = {
         name: value for name, value in conversation.template_kwargs if name not in NOT_VARIABLES
     }
-    own = variables | {"tools": tools_of(tools) if reads.tools else None}
+    own = variables | {"tools": tools if reads.tools else None}
     order = {
         "source": template.source,
         "messages": messages,
         "variables": thinking_variables(conversation) | asked | own,
         "parts": reads.parts,
+        "thought_parts": reads.thought_parts,
     }
     return orjson.dumps(order)
 
 
+def formed(
+    reads: Reads, messages: list[ChatMessage], tools: list[Json] | None
+) -> list[ChatMessage]:
+    """The messages in the form that the template insists on."""
+    if not reads.tools:
+        return without_tools(messages, tools)
+    if reads.one_call:
+        messages = one_call_each(messages)
+    if reads.text_arguments:
+        messages = with_text_arguments(messages)
+    if reads.short_ids:
+        messages = with_short_ids(messages)
+    if reads.function_ids:
+        messages = with_function_ids(messages, per_turn=reads.function_ids == "per turn")
+    return with_written_calls(messages, reads.writing) if reads.writing else messages
+
+
 def thinking_variables(conversation: Conversation) -> dict[str, Json]:
-    """`thinking` is what DeepSeek and Granite call it."""
+    """`thinking` is what DeepSeek and Granite call it; `thinking_budget` is Seed's, 0 for no thoughts."""
     thinking = conversation.thinking
     enabled = bool(thinking.enabled)
     found: dict[str, Json] = {"enable_thinking": enabled, "thinking": enabled}
+    if not enabled or thinking.budget is not None:
+        found["thinking_budget"] = thinking.budget if enabled else 0
     return found if thinking.effort is None else found | {"reasoning_effort": thinking.effort}
 
 
@@ -109,7 +123,7 @@ def fallback(conversation: Conversation, reason: str) -> Rendered:
 
 def plain(conversation: Conversation) -> Rendered:
     """`role: text`, a blank line between, for models without a template."""
-    messages = without_tools(chat_of(conversation), offered(conversation))
+    messages = without_tools(chat_of(conversation), tools_of(offered(conversation)))
     lines = [f"{message['role']}: {message['content']}" for message in messages]
     if is_open(messages[-1]):
         return Rendered("\n\n".join(lines), continues=True, is_plain=True)

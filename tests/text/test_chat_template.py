@@ -317,10 +317,10 @@ def test_what_is_said_after_a_result_goes_with_it_where_turns_are_strict() -> No
         " rejectattr('role', 'equalto', 'tool') | list %}{% for m in turns %}"
         "{% if (m.role == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('in turn') }}{% endif %}"
         "{% endfor %}{% for m in messages %}{{ m.role }}:{{ m.content }};{% endfor %}"
-        "{% if tools %}{% endif %}"
+        "{% if tools %}{{ tools[0].function.name }}{% endif %}"
     )
     found = text(strict, *CALLED, said("user", "And?"), tools=[WEATHER])
-    assert found == "user:Weather?;assistant:;tool:sunny\n\nAnd?;"
+    assert found == "user:Weather?;assistant:;tool:sunny\n\nAnd?;weather"
 
 
 def test_a_failed_call_says_that_it_failed() -> None:

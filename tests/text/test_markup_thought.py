@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from markup_reading import THINK, called, read
+from markup_reading import THINK, called, fold, read
 
 from helexa.conversation import Json
 from helexa.text.markup import Markup, MarkupReader, ToolFormat, detect, opens_thinking
@@ -119,6 +119,7 @@ TOOLS = "{% if tools %}{{ tools | tojson }}{% endif %}"
         (f"{TOOLS} <|python_start|>[f(a=1)]<|python_end|>", "pythonic"),
         (f"{TOOLS} [func_name1(params_name1=params_value1)]", "pythonic"),
         (f"{TOOLS} <|tool_call_start|>[f()]<|tool_call_end|>", "pythonic"),
+        (f"{TOOLS} <|tool_list_start|>[]<|tool_list_end|>", "pythonic"),
         (f"{TOOLS} [AVAILABLE_TOOLS] [TOOL_CALLS]", "mistral"),
         (f"{TOOLS} <｜tool▁calls▁begin｜>function<｜tool▁sep｜>\n```json", "deepseek_v3"),
         (f"{TOOLS} <｜tool▁calls▁begin｜><｜tool▁call▁begin｜>", "deepseek_v31"),
@@ -157,6 +158,18 @@ def test_markers_of_thoughts_are_found_in_the_template_or_among_the_tokens(
     source: str, tokens: tuple[str, ...], think: tuple[str, str] | None
 ) -> None:
     assert detect(source, tokens.__contains__).think == think
+
+
+def test_markers_around_what_is_said_are_no_text() -> None:
+    think = ("<|START_THINKING|>", "<|END_THINKING|>")
+    source = f"{TOOLS} {think[0]} <|START_RESPONSE|> <|END_RESPONSE|>"
+    markup = detect(source, lambda _: False)
+    assert markup.silent == ("<|START_RESPONSE|>", "<|END_RESPONSE|>")
+    text = f"{think[0]}Hm.{think[1]}<|START_RESPONSE|>It is sunny.<|END_RESPONSE|>"
+    for pieces in ([text], list(text)):
+        reader = MarkupReader(markup, ())
+        told = fold([o for piece in pieces for o in reader.push(piece)] + reader.finish())
+        assert (told.thought, told.text) == ("Hm.", "It is sunny.")
 
 
 def test_tokens_are_asked_only_where_the_template_leaves_it_open() -> None:

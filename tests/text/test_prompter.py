@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from attrs import evolve
 from tokenizers import Tokenizer as Library
-from tokenizers import processors
+from tokenizers import normalizers, processors
 from transformers import AutoTokenizer
 
 from helexa.conversation import (
@@ -238,8 +238,19 @@ def test_a_text_has_the_tokens_that_transformers_gives_it(
     named = {"tokenizer_class": "PreTrainedTokenizerFast"}
     put(model, "tokenizer_config.json", {**TOKENS, **named, **settings})
     theirs = AutoTokenizer.from_pretrained(model)
-    texts = ("Paris", "", "<|end|> naïve", " 😀")
+    texts = ("Paris", "<|end|> naïve", " 😀")
     assert ids_of(model, *texts) == [tuple(theirs(text).input_ids) for text in texts]
+
+
+def test_a_text_that_has_no_tokens_is_refused_with_its_place(
+    model: Path, byte_level_library: Library
+) -> None:
+    library = Library.from_str(byte_level_library.to_str())
+    library.normalizer = normalizers.Strip()
+    library.save(str(model / "tokenizer.json"))
+    with pytest.raises(InvalidRequest) as refused:
+        ids_of(model, "Paris", "  ")
+    assert refused.value.param == "prompt[1]"
 
 
 def test_ids_are_taken_as_they_are_and_their_text_is_told(

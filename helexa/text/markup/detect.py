@@ -14,6 +14,7 @@ SIGNS: tuple[tuple[ToolFormat, tuple[str, ...]], ...] = (
     ("mistral", ("[TOOL_CALLS]",)),
     ("pythonic", ("<|python_start|>",)),
     ("pythonic", ("<|tool_call_start|>",)),
+    ("pythonic", ("<|tool_list_start|>",)),
     ("pythonic", ("<function_calls>",)),
     ("pythonic", ("func_name1(",)),
     ("hermes", ("<tool_call>",)),
@@ -30,6 +31,8 @@ THOUGHTS = (
     ("<reasoning>", "</reasoning>"),
     ("Here is my thought process:", "Here is my response:"),
 )
+# Markers around what is said, which are no text.
+SILENT = ("<|START_RESPONSE|>", "<|END_RESPONSE|>", "<|START_TEXT|>", "<|END_TEXT|>")
 
 
 def detect(template_source: str, has_token: Callable[[str], bool]) -> Markup:
@@ -40,7 +43,11 @@ def detect(template_source: str, has_token: Callable[[str], bool]) -> Markup:
     """
     if "<|channel|>" in template_source and "<|message|>" in template_source:
         return Markup("harmony")
-    return Markup(detect_tools(template_source), detect_think(template_source, has_token))
+    return Markup(
+        detect_tools(template_source),
+        detect_think(template_source, has_token),
+        tuple(marker for marker in SILENT if marker in template_source),
+    )
 
 
 def detect_tools(source: str) -> ToolFormat:

@@ -20,7 +20,11 @@ ToolFormat = Literal[
 
 @frozen
 class Markup:
-    """`think` are the markers around reasoning, None for a model without; harmony has its own."""
+    """`think` are the markers around reasoning, None for a model without; harmony has its own.
+
+    `silent` are markers that stand around what is said and are no part of it.
+    """
 
     tools: ToolFormat = "hermes"
     think: tuple[str, str] | None = None
+    silent: tuple[str, ...] = ()

@@ -110,7 +110,7 @@ def read_answer(
     if think and opens_thinking(markup, prompt):
         yield from read_thought(source, think)
         speech = Speech(Say, NEWLINES)
-    marks = Automaton((*(think or ()), *openers_of(calls)))
+    marks = Automaton((*(think or ()), *markup.silent, *openers_of(calls)))
     while opener := (yield from source.until(marks, speech.say)):
         begin = source.position - len(opener)
         if think and opener in think:
@@ -120,6 +120,8 @@ def read_answer(
                 if opener == think[0]:
                     yield from read_thought(source, think)
                 speech.restart(NEWLINES)
+        elif opener in markup.silent:
+            pass
         elif calls is None or (opener in calls.line_openers and not speech.starts_line):
             yield from speech.say(opener, begin)
         else:
@@ -146,4 +148,4 @@ def read_block(source: Source, calls: Calls, opener: str, speech: Speech) -> Rea
 def markers_of(markup: Markup) -> tuple[str, ...]:
     """The markers that a tokeniser may have as tokens that are no text otherwise."""
     own = harmony.MARKERS if markup.tools == "harmony" else FORMATS[markup.tools].markers
-    return (*own, *(markup.think or ()))
+    return (*own, *(markup.think or ()), *markup.silent)
