@@ -4,9 +4,12 @@ orders      the seam: orders in, notices out; no torch
 worker      what a device thread drives: the loads and models of one device
 batch       one loaded model and the sequences on it
 scheduler   pure: what one step computes; no torch
-runner      computes a plan; owns the KV caches
+kv/         what is computed once and kept: the pool, prefixes, windows and states, attention over them
+room        the pool of a model and what computes on it, batched if the model can be
+runner      computes a plan's chunks in one pass
 sequence    one generation: its tokens and how far they are computed
-sampler     the next token from logits      form   which tokens may be drawn at all
+sampler     the next tokens from logits      form   which tokens may be drawn at all
+filters     temperature to min-p, and drawing      penalties   with logit bias      rows   of a batch
 loader      a model from its directory onto the device
 stream      safetensors in slices      checkpoint   the files      verdict   whether nothing lacks
 skeleton    a model without weights

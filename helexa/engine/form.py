@@ -45,9 +45,12 @@ class Form:
         self._stop_ids = frozenset(id for id in stop_ids if id < vocab_size)
         self._stops = torch.tensor(sorted(self._stop_ids), dtype=torch.long, device=device)
 
-    def masks(self) -> Masks:
-        """HelexaError where nothing may come next."""
-        bits, may_end = self._matcher.allowed()
+    def masks(self) -> Masks | None:
+        """None where anything may come next.  HelexaError where nothing may."""
+        found = self._matcher.allowed()
+        if found is None:
+            return None
+        bits, may_end = found
         allowed = self._mask(bits, may_end)
         if self._left > self._reserve:
             return Masks(allowed)
@@ -68,7 +71,10 @@ class Form:
         self._cut = self._cut or redrawn
         if self._stop_ids and not self._cut:
             return False
-        bits, may_end = self._matcher.allowed()
+        found = self._matcher.allowed()
+        if found is None:
+            return False
+        bits, may_end = found
         return may_end and (self._cut or not any(bits))
 
     def _mask(self, bits: bytearray, may_end: bool) -> Tensor:

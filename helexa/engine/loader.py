@@ -5,18 +5,22 @@ safetensors are left to `from_pretrained`, in one slice.
 """
 
 from collections.abc import Generator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import torch
 from attrs import frozen
 from transformers import AutoModelForCausalLM, GgufConfig, PretrainedConfig, PreTrainedModel
 
 from helexa.engine.checkpoint import weight_files
 from helexa.engine.orders import Load, LoadProgress
+from helexa.engine.quant.packer import Packer
 from helexa.engine.skeleton import DTYPES, OWN_KERNELS, first_line, read_config, refuse_unservable
 from helexa.engine.stream import stream
 from helexa.engine.verdict import refuse_incomplete
 from helexa.errors import StoreError
+from helexa.fleet.quant import why_not
 
 
 @frozen(eq=False)
@@ -33,8 +37,11 @@ class LoadedModel:
 def load(order: Load) -> Generator[LoadProgress, None, LoadedModel]:
     """Load a model slice by slice; closing the generator frees what it has.
 
-    StoreError for a directory that is incomplete, damaged or of an unknown architecture.
+    StoreError for a directory that is incomplete, damaged or of an unknown architecture, and for a
+    policy that the device cannot do.
     """
+    if reason := why_not(order.quant, compute_capability(order.device)):
+        raise StoreError(f"model {order.model} cannot be loaded: {reason}")
     gguf = lone_gguf(order.path)
     if gguf is not None:
         model = yield from load_gguf(order, gguf)
@@ -44,6 +51,14 @@ def load(order: Load) -> Generator[LoadProgress, None, LoadedModel]:
         by = load_quantised if quantised else stream
         model = yield from by(order, config)
     return settle(model, order.device)
+
+
+def compute_capability(device: str) -> str | None:
+    """Of a card ("8.6"); a CPU has none."""
+    if not device.startswith("cuda"):
+        return None
+    major, minor = torch.cuda.get_device_capability(device)
+    return f"{major}.{minor}"
 
 
 def lone_gguf(directory: Path) -> Path | None:
@@ -90,6 +105,9 @@ def load_whole(
         raise StoreError(f"{order.path} cannot be loaded: {first_line(error)}") from error
     refuse_unservable(model)
     refuse_incomplete(order.path, verdict["missing_keys"], verdict["unexpected_keys"])
+    packer = Packer(model, order)
+    for _ in chain(packer.pack(last=True), packer.keep()):
+        yield LoadProgress(order.uid, total, total)
     yield LoadProgress(order.uid, total, total)
     return model
 

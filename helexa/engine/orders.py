@@ -12,6 +12,7 @@ from attrs import field, frozen
 from helexa.errors import HelexaError
 
 Dtype = Literal["fp32", "bf16", "fp16"]
+Quant = Literal["none", "int8", "int4", "int4+bf16", "fp8"]  # how linear layers keep their weights
 
 
 @frozen
@@ -57,8 +58,8 @@ class ScriptLoad:
 class Matcher(Protocol):
     """Where one sequence is in the form that its answer must have.  Lives on the device's thread."""
 
-    def allowed(self) -> tuple[bytearray, bool]:
-        """Which tokens may come next, and whether the answer may end here.
+    def allowed(self) -> tuple[bytearray, bool] | None:
+        """Which tokens may come next, and whether the answer may end here; None for anything.
 
         Bit i % 8 of byte i // 8, from the lowest, is token i.  HelexaError if it cannot be told.
         """
@@ -84,8 +85,11 @@ class Load:
     """Load the model in `path` (config.json, tokenizer, weights); answered by LoadProgress*, Loaded.
 
     `device` is torch's name for it ("cpu", "cuda:0"); `batch_width` bounds the sequences that run at
-    once, `prefill_chunk_tokens` the prompt tokens of one step.  With `script` it is a script model, of
-    which no weights are read; its sequences have a script each.
+    once, `prefill_chunk_tokens` the prompt tokens of one step.  `kv_tokens` bounds what the KV pool
+    holds, running and cached together; 0 is room for the longest sequence, `batch_width` times.
+    `prefix_cache` keeps what was computed for prompts that begin alike, and of that `parked_bytes` in
+    the host's memory while the model is unloaded.  With `script` it is a script
+    model, of which no weights are read; its sequences have a script each.
     """
 
     uid: int
@@ -96,6 +100,10 @@ class Load:
     batch_width: int
     prefill_chunk_tokens: int
     script: ScriptLoad | None = None
+    kv_tokens: int = 0
+    prefix_cache: bool = True
+    parked_bytes: int = 1 << 30
+    quant: Quant = "none"
 
 
 @frozen
@@ -111,7 +119,7 @@ class Add:
 
     Answered by PrefillProgress*, then a Piece per token, the last with its `finish`.  `constraint`
     holds the answer to a form.  `prompt_logprobs` asks for PromptScores of the whole prompt with so
-    many alternatives, before the first Piece.
+    many alternatives, before the first Piece.  Only sequences of one `salt` share cached prefixes.
     """
 
     uid: int
@@ -123,6 +131,18 @@ class Add:
     constraint: Constraint | None = field(default=None, eq=False, repr=False)
     script: Script | None = None
     prompt_logprobs: int | None = None
+    salt: str = ""
+
+
+@frozen
+class Resize:
+    """Let the KV pool of a loaded model hold `kv_tokens`, or what running sequences have, if that is more.
+
+    Answered by KvUse, between two steps.  Unknown uids are ignored.
+    """
+
+    uid: int
+    kv_tokens: int
 
 
 @frozen
@@ -140,7 +160,7 @@ class Stop:
     """Leave the loop."""
 
 
-Order = Load | Unload | Add | Abort | Stop
+Order = Load | Unload | Resize | Add | Abort | Stop
 
 
 # -- notices ---------------------------------------------------------------------------------------
@@ -155,11 +175,17 @@ class LoadProgress:
 
 @frozen
 class Loaded:
-    """`weights_bytes` is what the weights take on the device."""
+    """`weights_bytes` is what the weights take on the device, `kv_tokens` how many the KV pool holds.
+
+    `alone` says why sequences are computed one after the other; "" where they are batched.
+    """
 
     uid: int
     weights_bytes: int
     seconds: float
+    kv_tokens: int = 0
+    kv_bytes_per_token: int = 0
+    alone: str = ""
 
 
 @frozen
@@ -169,9 +195,30 @@ class Unloaded:
 
 @frozen
 class PrefillProgress:
+    """`done_tokens` of the prompt are in the KV cache, the first `cached_tokens` from earlier ones."""
+
     uid: int
     done_tokens: int
     total_tokens: int
+    cached_tokens: int = 0
+
+
+@frozen
+class KvUse:
+    """What the KV pool of load `uid` holds, in tokens, and what its prefix cache did so far.
+
+    Comes when it changed, at most once a step.
+    """
+
+    uid: int
+    running_tokens: int
+    cached_tokens: int
+    total_tokens: int
+    entries: int = 0
+    hits: int = 0
+    saved_tokens: int = 0
+    evictions: int = 0
+    preemptions: int = 0
 
 
 Top = tuple[tuple[int, float], ...]  # (token id, logprob), the likeliest first
@@ -221,5 +268,13 @@ class Crashed:
 
 
 Notice = (
-    LoadProgress | Loaded | Unloaded | PrefillProgress | PromptScores | Piece | Failed | Crashed
+    LoadProgress
+    | Loaded
+    | Unloaded
+    | PrefillProgress
+    | PromptScores
+    | Piece
+    | KvUse
+    | Failed
+    | Crashed
 )

@@ -1,99 +1,187 @@
-"""Computing what a plan says, on one loaded model.  Owns the KV caches of its sequences.
-
-In this form every sequence has a cache and a forward pass of its own.  The interface is a whole plan
-and its logits, so that passes can be batched behind it.
-"""
+"""Computing the chunks of a plan on one loaded model: the sequences of a step together where that can be."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
+from typing import Protocol
 
 import torch
+from attrs import define, field
 from torch import Tensor
 from transformers import DynamicCache
 
-from helexa.devices.faults import classify
+from helexa.engine.kv.memory import Memory
 from helexa.engine.loader import LoadedModel
 from helexa.engine.sampler import scores
-from helexa.engine.scheduler import Chunk, Plan
+from helexa.engine.scheduler import Chunk
 from helexa.engine.sequence import Sequence
-from helexa.errors import HelexaError, InsufficientVram
+from helexa.errors import HelexaError
 
-Outcome = Tensor | HelexaError
 SCORED_BYTES = 64 << 20  # of the float32 logits that are there at once where a prompt is scored
 
 
-class Runner:
+class Runner(Protocol):
+    """Computes chunks; the scores of prompts that are asked for go into their sequences."""
+
+    def run(self, chunks: Iterable[Chunk], sequences: Mapping[int, Sequence]) -> "Outcomes":
+        """The logits of those that sample, and the errors of those that failed alone."""
+
+    def forget(self, uid: int) -> None:
+        """Free what is kept for a sequence."""
+
+
+@define(eq=False)
+class Outcomes:
+    """`uids` name the rows of `logits` [rows, vocab], which are in the model's dtype."""
+
+    uids: list[int] = field(factory=list)
+    logits: Tensor | None = None
+    errors: dict[int, HelexaError] = field(factory=dict)
+
+    def add(self, uids: list[int], logits: Tensor) -> None:
+        self.uids += uids
+        self.logits = logits if self.logits is None else torch.cat((self.logits, logits))
+
+
+class Together:
+    """All chunks in one pass.
+
+    A model with recurrent states runs through the tokens of a row one after the other, so there every
+    sequence has a row: the decoding ones together, each text in a pass of its own.
+    """
+
+    def __init__(self, loaded: LoadedModel, memory: Memory) -> None:
+        self._loaded = loaded
+        self._memory = memory
+
+    @torch.inference_mode()
+    def run(self, chunks: Iterable[Chunk], sequences: Mapping[int, Sequence]) -> Outcomes:
+        outcomes = Outcomes()
+        scored = [c for c in chunks if sequences[c.uid].is_scored]
+        others = [c for c in chunks if not sequences[c.uid].is_scored]
+        for group in self._groups(others):
+            uids = [c.uid for c in group if c.samples]
+            logits = self._forward(group, sequences)
+            if uids:
+                outcomes.add(uids, logits)
+        for each in scored:
+            score(self._whole, each, sequences[each.uid], width_of(self._loaded), outcomes)
+        return outcomes
+
+    def forget(self, uid: int) -> None:
+        """All that there is is the memory's."""
+
+    def _groups(self, chunks: list[Chunk]) -> list[list[Chunk]]:
+        if not self._memory.layers.is_recurrent:
+            return [chunks] if chunks else []
+        decode = [c for c in chunks if c.count == 1 and c.start and c.samples]
+        return [*([decode] if decode else []), *([c] for c in chunks if c not in decode)]
+
+    def _whole(self, chunk: Chunk, sequence: Sequence) -> Tensor:
+        return self._forward([chunk], {chunk.uid: sequence}, keep=chunk.count)
+
+    def _forward(
+        self, group: list[Chunk], sequences: Mapping[int, Sequence], keep: int = 0
+    ) -> Tensor:
+        """The logits of the last `keep` tokens, or if 0 of the last token of each that samples."""
+        memory = self._memory
+        tokens = [
+            sequences[c.uid].tokens[place]
+            for c in group
+            for place in range(c.start, c.start + c.count)
+        ]
+        positions = [place for c in group for place in range(c.start, c.start + c.count)]
+        ids = torch.tensor([tokens, positions], device=self._loaded.device)
+        has_rows = memory.layers.is_recurrent and len(group) > 1
+        ids = ids.reshape(2, -1, 1) if has_rows else ids.reshape(2, 1, -1)
+        with memory.layers.passing([memory.segment(c.uid, c.start, c.count) for c in group]):
+            output = self._loaded.model(
+                input_ids=ids[0],
+                position_ids=ids[1],
+                past_key_values=memory.layers,
+                use_cache=True,
+                logits_to_keep=keep or (1 if has_rows else self._kept(group)),
+            )
+        logits: Tensor = output.logits
+        return logits.reshape(-1, logits.shape[-1])
+
+    def _kept(self, group: list[Chunk]) -> int | Tensor:
+        ends, end = [], 0
+        for c in group:
+            end += c.count
+            if c.samples:
+                ends.append(end - 1)
+        return torch.tensor(ends, device=self._loaded.device) if ends else 1
+
+
+class Alone:
+    """Each chunk in a pass of its own, with transformers' own cache: for what cannot be batched."""
+
     def __init__(self, loaded: LoadedModel) -> None:
-        self._model = loaded.model
-        self._device = loaded.device
-        self._vocab_size = loaded.vocab_size
+        self._loaded = loaded
         self._caches: dict[int, DynamicCache] = {}
 
     @torch.inference_mode()
-    def run(self, plan: Plan, sequences: Mapping[int, Sequence]) -> dict[int, Outcome]:
-        """Compute the chunks of `plan`.
-
-        For each that samples: the logits [vocab] after its last token, in the model's dtype.  For each
-        that failed alone, for want of memory say: the error; its cache is then gone.  Where a prompt is
-        scored, its scores go into the sequence.
-        """
-        outcomes: dict[int, Outcome] = {}
-        for chunk in plan:
-            outcome = self._compute(chunk, sequences[chunk.uid])
-            if outcome is not None:
-                outcomes[chunk.uid] = outcome
+    def run(self, chunks: Iterable[Chunk], sequences: Mapping[int, Sequence]) -> Outcomes:
+        outcomes = Outcomes()
+        for each in chunks:
+            sequence = sequences[each.uid]
+            if sequence.is_scored:
+                score(self._whole, each, sequence, width_of(self._loaded), outcomes)
+                continue
+            logits = self._forward(each, sequence, keep=1)
+            if each.samples:
+                outcomes.add([each.uid], logits)
         return outcomes
 
-    def _compute(self, chunk: Chunk, sequence: Sequence) -> Outcome | None:
-        is_scored = sequence.order.prompt_logprobs is not None and sequence.progress.in_prompt
-        try:
-            logits = (self._score if is_scored else self._forward)(chunk, sequence)
-        except HelexaError as error:
-            self.forget(chunk.uid)
-            return error
-        except Exception as error:
-            if classify(error) != "out_of_memory":
-                raise
-            self.forget(chunk.uid)
-            return out_of_memory(self._device)
-        return logits[-1] if chunk.samples else None
+    def forget(self, uid: int) -> None:
+        self._caches.pop(uid, None)
 
-    def _score(self, chunk: Chunk, sequence: Sequence) -> Tensor:
-        """The same, and the scores of the tokens that come after those of the chunk."""
-        end = chunk.start + chunk.count
-        width = max(1, SCORED_BYTES // (4 * self._vocab_size))
-        num_top = sequence.order.prompt_logprobs or 0
+    def _whole(self, chunk: Chunk, sequence: Sequence) -> Tensor:
+        return self._forward(chunk, sequence, keep=chunk.count)
+
+    def _forward(self, chunk: Chunk, sequence: Sequence, keep: int) -> Tensor:
         if chunk.start == 0:
-            sequence.scores.append((sequence.tokens[0], math.nan, ()))
-        for start in range(chunk.start, end, width):
-            part = Chunk(chunk.uid, start, min(width, end - start), chunk.samples)
-            logits = self._forward(part, sequence, keep=part.count)
-            known = sequence.tokens[start + 1 : start + part.count + 1]
-            sequence.scores += scores(logits[: len(known)], known, num_top) if known else []
-        return logits
-
-    def _forward(self, chunk: Chunk, sequence: Sequence, keep: int = 1) -> Tensor:
-        """The logits [keep, vocab] of the chunk's last tokens."""
-        cache = self._caches.get(chunk.uid)
-        if cache is None:
             # From the config come the kinds of its layers: full, sliding window, recurrent.
-            cache = self._caches[chunk.uid] = DynamicCache(config=self._model.config)
+            self._caches[chunk.uid] = DynamicCache(config=self._loaded.model.config)
         tokens = sequence.tokens[chunk.start : chunk.start + chunk.count]
-        output = self._model(
-            input_ids=torch.tensor([tokens], device=self._device),
-            past_key_values=cache,
+        output = self._loaded.model(
+            input_ids=torch.tensor([tokens], device=self._loaded.device),
+            past_key_values=self._caches[chunk.uid],
             use_cache=True,
             logits_to_keep=keep,
         )
         logits: Tensor = output.logits[0]
         return logits
 
-    def forget(self, uid: int) -> None:
-        """Free the cache of a sequence, if it has one."""
-        self._caches.pop(uid, None)
+
+Compute = Callable[[Chunk, Sequence], Tensor]  # the logits of all tokens of a chunk [tokens, vocab]
 
 
-def out_of_memory(device: str) -> InsufficientVram:
-    return InsufficientVram(
-        f"the memory of device {device} is full: this request found no room in it", retry_after=5
-    )
+def score(
+    compute: Compute, chunk: Chunk, sequence: Sequence, width: int, outcomes: Outcomes
+) -> None:
+    """Compute a chunk `width` tokens at a time, and score the tokens that come after its own."""
+    prompt, num_top = sequence.order.prompt, sequence.order.prompt_logprobs or 0
+    end = chunk.start + chunk.count
+    try:
+        if not sequence.scored:
+            sequence.add_scores([(prompt[0], math.nan, ())])
+        for start in range(chunk.start, end, width):
+            part = Chunk(chunk.uid, start, min(width, end - start), chunk.samples)
+            logits = compute(part, sequence)
+            first = max(
+                start + 1, sequence.scored
+            )  # what was scored before it was preempted is known
+            known = prompt[first : start + part.count + 1]
+            if known:
+                rows = logits[first - start - 1 :][: len(known)]
+                sequence.add_scores(scores(rows, known, num_top))
+    except HelexaError as error:
+        outcomes.errors[chunk.uid] = error
+        return
+    if chunk.samples:
+        outcomes.add([chunk.uid], logits[-1:])
+
+
+def width_of(loaded: LoadedModel) -> int:
+    return max(1, SCORED_BYTES // (4 * loaded.vocab_size))

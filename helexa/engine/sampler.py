@@ -1,21 +1,27 @@
-"""Drawing the next token of one sequence from the model's logits.
+"""Drawing the next tokens of all sequences of a step from the model's logits.
 
-The order is the field's: logit bias, penalties, temperature, top-k, top-p, min-p (transformers'
-order; each filter sees the distribution that the one before left, renormalised).
+Logit bias and penalties come first, then the form of the answer, then what filters.py does.
 """
 
 from collections.abc import Sequence
+from random import Random
 
 import torch
 from attrs import frozen
 from torch import Tensor
 
+from helexa.engine.filters import UNSETTLED, Draw, choose, ranked
 from helexa.engine.form import Masks
 from helexa.engine.orders import SamplingParams, Top
+from helexa.engine.penalties import Penalties, penalise
+from helexa.engine.rows import span, stacked
 from helexa.errors import HelexaError
 
-GREEDY_BELOW = 1e-5  # a temperature under which dividing by it gains nothing but overflows
-NUCLEUS_WIDTH = 256  # tokens looked at first for top-p, instead of sorting the whole vocabulary
+WIDTH = 256  # tokens looked at first for the filters, instead of sorting the whole vocabulary
+WIDER = 16  # times as many, where these do not settle it
+CACHED_BYTES = 1 << 20  # of float32 logits at once on a CPU: more would leave its cache
+MEMORY_BYTES = 256 << 20  # and elsewhere, where calls are what costs time
+UNFIT = -2  # instead of a token: the row's logits are not all finite
 
 
 @frozen
@@ -32,7 +38,7 @@ class Drawn:
 
 
 class Sampler:
-    """Draws the tokens of one sequence.  Owns its random numbers, so a seed repeats a text.
+    """How one sequence draws.  Owns its random numbers, so that a seed repeats a text.
 
     Without a seed it takes one from the operating system.
     """
@@ -40,156 +46,153 @@ class Sampler:
     def __init__(
         self, params: SamplingParams, prompt: Sequence[int], vocab_size: int, device: str
     ) -> None:
-        self._params = params
-        self._penalties = Penalties(params, prompt, vocab_size, device)
-        self._random = torch.Generator(device)
-        if params.seed is None:
-            self._random.seed()
-        else:
-            self._random.manual_seed(params.seed % 2**64)
+        self.params = params
+        self.penalties = Penalties(params, prompt, vocab_size, device)
+        # On the host: a step's numbers go to the device at once.  As a number, -1 would be 1.
+        self._random = Random(None if params.seed is None else str(params.seed))
+        self._points = self._random.random(), self._random.random()
 
-    def draw(self, logits: Tensor, masks: Masks | None = None) -> Drawn:
-        """From `logits` [vocab] in any float dtype; `masks` tell what may be drawn.
+    def draw(self, *, again: bool = False) -> Draw:
+        """Of the next token; `again` if another one has to be drawn in its place."""
+        return Draw(self.params, self._points[again])
 
-        HelexaError if the logits are not all finite.
-        """
-        logits = finite(logits.float())
-        token, redrawn = self._draw(self._penalties.apply(logits), masks)
-        self._penalties.count(token)
-        if self._params.top_logprobs is None:
-            return Drawn(token, redrawn=redrawn)
-        logprob, top = log_probabilities(logits, token, self._params.top_logprobs)
-        return Drawn(token, logprob, top, redrawn)
-
-    def _draw(self, logits: Tensor, masks: Masks | None) -> tuple[int, bool]:
-        if masks is None:
-            return self._choose(logits), False
-        token = self._choose(logits.where(masks.allowed, -torch.inf))
-        if masks.closing is None or masks.closing[token]:
-            return token, False
-        return self._choose(logits.where(masks.closing, -torch.inf)), True
-
-    def _choose(self, logits: Tensor) -> int:
-        params = self._params
-        if params.temperature < GREEDY_BELOW:
-            return int(logits.argmax())
-        ids, weights = candidates(
-            logits, params.temperature, params.top_k, params.top_p, params.min_p
-        )
-        place = pick(weights, self._random)
-        return int(place if ids is None else ids[place])
+    def accept(self, token: int) -> None:
+        """Go on with a token."""
+        self.penalties.count(token)
+        self._points = self._random.random(), self._random.random()
 
 
-class Penalties:
-    """Logit bias, and what a sequence's own tokens do to their next chance.
+@torch.inference_mode()
+def draw_all(
+    logits: Tensor, samplers: Sequence[Sampler], masks: Sequence[Masks | None]
+) -> list[Drawn | HelexaError]:
+    """A token for each row of `logits` [n, vocab] in any float dtype, by its sampler.
 
-    The repetition penalty (arXiv:1909.05858) counts prompt and answer, the frequency and presence
-    penalties (OpenAI's definition) the answer alone.  Keeps nothing for what is off.
+    Its masks tell what may be drawn.  A row that is not all finite gets the error, alone.  What a
+    sequence draws hangs on its own logits and seed, never on the other rows.  The samplers go on with
+    what is drawn, all of them in the end: after any other exception they are as they were.
     """
+    limit = CACHED_BYTES if logits.device.type == "cpu" else MEMORY_BYTES
+    count = max(1, limit // (4 * logits.shape[-1]))
+    parts = [slice(start, start + count) for start in range(0, len(samplers), count)]
+    results = [drawn for at in parts for drawn in draw_part(logits[at], samplers[at], masks[at])]
+    for sampler, drawn in zip(samplers, results, strict=True):
+        if isinstance(drawn, Drawn):
+            sampler.accept(drawn.token)
+    return results
 
-    def __init__(
-        self, params: SamplingParams, prompt: Sequence[int], vocab_size: int, device: str
-    ) -> None:
-        self._params = params
-        self._seen: Tensor | None = None  # bool [vocab]
-        self._counts: Tensor | None = None  # float32 [vocab]
-        self._bias: Tensor | None = None  # float32 [vocab]
-        if params.repetition_penalty != 1:
-            self._seen = torch.zeros(vocab_size, dtype=torch.bool, device=device)
-            self._seen[torch.tensor(prompt, device=device)] = True
-        if params.frequency_penalty or params.presence_penalty:
-            self._counts = torch.zeros(vocab_size, dtype=torch.float32, device=device)
-        if params.logit_bias:
-            self._bias = torch.zeros(vocab_size, dtype=torch.float32, device=device)
-            tokens, biases = zip(*params.logit_bias, strict=True)
-            self._bias[torch.tensor(tokens, device=device)] = torch.tensor(biases, device=device)
 
-    def apply(self, logits: Tensor) -> Tensor:
-        params = self._params
-        if self._bias is not None:
-            logits = logits + self._bias
-        if self._seen is not None:
-            penalty = params.repetition_penalty
-            punished = torch.where(logits < 0, logits * penalty, logits / penalty)
-            logits = torch.where(self._seen, punished, logits)
-        if self._counts is not None:
-            logits = logits - params.frequency_penalty * self._counts
-            logits = logits - params.presence_penalty * (self._counts > 0)
+def draw_part(
+    logits: Tensor, samplers: Sequence[Sampler], masks: Sequence[Masks | None]
+) -> list[Drawn | HelexaError]:
+    logits = logits.float()
+    shaped = shape(logits, samplers, masks)
+    draws = [sampler.draw() for sampler in samplers]
+    # Synchronises with the device once, unless a row needs a second look.
+    tokens = settle(choose(shaped, draws, WIDTH).where(finite(logits), UNFIT), shaped, draws)
+    redrawn = close(shaped, samplers, masks, tokens)
+    found = [redrawn.get(row, token) for row, token in enumerate(tokens)]
+    chances = log_probabilities(logits, samplers, found)
+    return [
+        not_finite() if token == UNFIT else Drawn(token, *chances[row], row in redrawn)
+        for row, token in enumerate(found)
+    ]
+
+
+def shape(logits: Tensor, samplers: Sequence[Sampler], masks: Sequence[Masks | None]) -> Tensor:
+    """The float32 `logits` after bias, penalties and masks; the same tensor where there are none."""
+    penalties = [sampler.penalties for sampler in samplers]
+    some = stacked(None if mask is None else mask.allowed for mask in masks)
+    if some is None and not any(own.are_on for own in penalties):
         return logits
-
-    def count(self, token: int) -> None:
-        if self._seen is not None:
-            self._seen[token] = True
-        if self._counts is not None:
-            self._counts[token] += 1
-
-
-def candidates(
-    logits: Tensor, temperature: float, top_k: int, top_p: float, min_p: float
-) -> tuple[Tensor | None, Tensor]:
-    """Which tokens may be drawn: ids (None: all, in order) and their probabilities, not normalised.
-
-    top_k 0, top_p 1 and min_p 0 are off; the likeliest token always stays.
-    """
-    ids: Tensor | None = None
-    # The shift by the maximum keeps a small temperature from overflowing; softmax is blind to it.
-    scaled = (logits - logits.max()) / temperature
-    if 0 < top_k < len(scaled):
-        scaled, ids = scaled.topk(top_k)
-    weights = scaled.softmax(-1)
-    if top_p < 1:
-        weights, picked = nucleus(weights, top_p)
-        ids = picked if ids is None else ids[picked]
-    if min_p > 0:
-        weights = weights.where(weights >= min_p * weights.max(), 0)
-    return ids, weights
+    shaped = logits.clone()
+    penalise(shaped, penalties)
+    if some is not None:
+        rows, allowed = some
+        shaped[rows] = shaped[rows].where(allowed, -torch.inf)
+    return shaped
 
 
-def nucleus(probabilities: Tensor, top_p: float) -> tuple[Tensor, Tensor]:
-    """The fewest likeliest entries that hold `top_p` of the mass, likeliest first, and their places."""
-    width = NUCLEUS_WIDTH
-    while True:
-        top, places = probabilities.topk(min(width, len(probabilities)))
-        mass = top.cumsum(-1)
-        if width >= len(probabilities) or mass[-1] >= top_p:
-            break
-        width *= 16
-    count = int((mass - top < top_p).sum().clamp(min=1))
-    return top[:count], places[:count]
+def settle(first: Tensor, logits: Tensor, draws: Sequence[Draw]) -> list[int]:
+    """The tokens that `choose` found `first`; where UNSETTLED, by looking wider."""
+    tokens: list[int] = first.tolist()
+    width = WIDTH
+    while rows := [row for row, token in enumerate(tokens) if token == UNSETTLED]:
+        width *= WIDER
+        found = choose(logits[span(rows)], [draws[row] for row in rows], width).tolist()
+        for row, token in zip(rows, found, strict=True):
+            tokens[row] = token
+    return tokens
 
 
-def pick(weights: Tensor, random: torch.Generator) -> Tensor:
-    """A place in `weights`, with a chance in proportion to them.
+def close(
+    logits: Tensor,
+    samplers: Sequence[Sampler],
+    masks: Sequence[Masks | None],
+    tokens: Sequence[int],
+) -> dict[int, int]:
+    """Other tokens, by row, for those that close nothing where the answer is to be closed."""
+    closing = {
+        row: mask.closing
+        for row, mask in enumerate(masks)
+        if mask is not None and mask.closing is not None and tokens[row] != UNFIT
+    }
+    if not closing:
+        return {}
+    drawn = torch.tensor([tokens[row] for row in closing], device=logits.device)
+    closes = torch.stack(list(closing.values())).gather(-1, drawn[:, None])[:, 0].tolist()
+    rows = [row for row, is_closed in zip(closing, closes, strict=True) if not is_closed]
+    if not rows:
+        return {}
+    held = logits[rows].where(torch.stack([closing[row] for row in rows]), -torch.inf)
+    draws = [samplers[row].draw(again=True) for row in rows]
+    return dict(zip(rows, settle(choose(held, draws, WIDTH), held, draws), strict=True))
 
-    One random number against the running sum, in float64 so that the least weights count too:
-    `torch.multinomial` draws one for every entry, which takes 14 times as long for 49 152 of them.
-    """
-    mass = weights.cumsum(-1, dtype=torch.float64)
-    point = torch.rand(1, dtype=torch.float64, device=weights.device, generator=random) * mass[-1]
-    return torch.searchsorted(mass, point, right=True).clamp(max=len(mass) - 1)
 
-
-def finite(logits: Tensor) -> Tensor:
-    low, high = logits.aminmax()  # both NaN if any is
-    if not torch.isfinite(high - low):
-        raise HelexaError(
-            "the model computed something that is not a number: its weights are damaged, or its "
-            'number format is too narrow for it (try dtype = "fp32")'
-        )
-    return logits
-
-
-def log_probabilities(logits: Tensor, token: int, num_top: int) -> tuple[float, Top]:
-    """Of the token and of the `num_top` likeliest ones, under the model's own distribution."""
-    ((_, logprob, top),) = scores(logits[None], [token], num_top)
-    return logprob, top
+def log_probabilities(
+    logits: Tensor, samplers: Sequence[Sampler], tokens: Sequence[int]
+) -> list[tuple[float | None, Top]]:
+    """Those of the tokens and the likeliest, under the model's own distribution, where asked for."""
+    found: list[tuple[float | None, Top]] = [(None, ())] * len(tokens)
+    asked: dict[int, list[int]] = {}
+    for row, sampler in enumerate(samplers):
+        if sampler.params.top_logprobs is not None and tokens[row] != UNFIT:
+            asked.setdefault(sampler.params.top_logprobs, []).append(row)
+    for num_top, rows in asked.items():
+        scored = scores(logits[span(rows)], [tokens[row] for row in rows], num_top)
+        for row, (_, logprob, top) in zip(rows, scored, strict=True):
+            found[row] = logprob, top
+    return found
 
 
 def scores(logits: Tensor, tokens: Sequence[int], num_top: int) -> list[tuple[int, float, Top]]:
-    """Each token with its log-probability by its row of `logits` [tokens, vocab], and the likeliest."""
-    logs = finite(logits.float()).log_softmax(-1)
-    own = logs.gather(-1, torch.tensor(tokens, device=logs.device)[:, None])[:, 0]
-    values, ids = logs.topk(min(num_top, logs.shape[-1]))
-    rows = zip(ids.tolist(), values.tolist(), strict=True)
-    tops = (tuple(zip(row, value, strict=True)) for row, value in rows)
-    return list(zip(tokens, own.tolist(), tops, strict=True))
+    """Each token with its log-probability by its row of `logits` [tokens, vocab], and the likeliest.
+
+    HelexaError if the logits are not all finite.
+    """
+    logits = logits.float()
+    logs = logits.log_softmax(-1)
+    own = logs.gather(-1, torch.tensor(tokens, device=logs.device)[:, None])
+    values, ids = ranked(logs, min(num_top, logs.shape[-1]))
+    columns = (finite(logits)[:, None], own, values, ids)
+    table = torch.cat([column.double() for column in columns], -1).tolist()
+    scored = []
+    for token, (is_finite, logprob, *top) in zip(tokens, table, strict=True):
+        if not is_finite:
+            raise not_finite()
+        half = len(top) // 2
+        likeliest = zip(map(int, top[half:]), top[:half], strict=True)
+        scored.append((token, logprob, tuple(likeliest)))
+    return scored
+
+
+def finite(logits: Tensor) -> Tensor:
+    """Which rows of `logits` [n, vocab] are all finite, as bool [n]."""
+    return logits.amax(-1) - logits.amin(-1) < torch.inf  # both are NaN if any is
+
+
+def not_finite() -> HelexaError:
+    return HelexaError(
+        "the model computed something that is not a number: its weights are damaged, or its "
+        'number format is too narrow for it (try dtype = "fp32")'
+    )

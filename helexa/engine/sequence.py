@@ -3,19 +3,20 @@
 from typing import Literal
 
 from attrs import define, field
-from torch import Tensor
 
 from helexa.engine.form import Form
+from helexa.engine.kv.prefixes import Tokens, as_tokens, num_shared
+from helexa.engine.kv.spans import BLOCK
 from helexa.engine.orders import Add, Piece, Top
-from helexa.engine.sampler import Sampler
-from helexa.engine.scheduler import Progress
+from helexa.engine.sampler import Drawn, Sampler
 
 
 @define(eq=False)
 class Sequence:
     """`tokens` are the prompt and what was generated; the first `computed` are in the KV cache.
 
-    `scores` are those of the prompt's tokens that nobody was told yet.
+    `cached` of the prompt were there before it.  `scores` are those of the prompt's tokens that nobody
+    was told yet, `scored` how many there are in all.  `text` is the prompt, to be compared.
     """
 
     order: Add
@@ -24,19 +25,36 @@ class Sequence:
     tokens: list[int]
     form: Form | None = None
     computed: int = 0
+    cached: int | None = None
     scores: list[tuple[int, float, Top]] = field(factory=list)
+    scored: int = 0
+    text: Tokens = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.text = as_tokens(self.order.prompt)
 
     @property
     def num_generated(self) -> int:
         return len(self.tokens) - len(self.order.prompt)
 
     @property
-    def progress(self) -> Progress:
-        return Progress(self.order.uid, len(self.order.prompt), self.computed, self.num_generated)
+    def is_scored(self) -> bool:
+        """Whether the scores of its prompt are asked for and not all there."""
+        return self.order.prompt_logprobs is not None and self.scored < len(self.order.prompt)
 
-    def next(self, logits: Tensor) -> Piece:
-        """Draw the next token from `logits` [vocab].  HelexaError if that cannot be done."""
-        drawn = self.sampler.draw(logits, self.form.masks() if self.form else None)
+    def gains_from(self, older: "Sequence") -> int:
+        """How many of its first tokens it may have from one that still computes them; 0 if too few."""
+        if self.order.prompt_logprobs is not None or self.order.salt != older.order.salt:
+            return 0
+        shared = num_shared(self.text[:-1], older.text)
+        return shared if shared >= max(BLOCK, older.computed + 1) else 0
+
+    def add_scores(self, scores: list[tuple[int, float, Top]]) -> None:
+        self.scores += scores
+        self.scored += len(scores)
+
+    def take(self, drawn: Drawn) -> Piece:
+        """Go on with the next token.  HelexaError if the form that it must have leads nowhere."""
         self.tokens.append(drawn.token)
         complete = self.form is not None and self.form.accept(drawn.token, redrawn=drawn.redrawn)
         return Piece(

@@ -1,10 +1,13 @@
 """Safetensors onto the device a few parameters at a time, as `from_pretrained` would put them there.
 
+Layers that are to be packed are packed as soon as their weights are there.
+
 The same transformers code does the work, so that architectures whose checkpoints are renamed, fused
 or tied load right; it is only called slice by slice.
 """
 
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from itertools import chain
 from typing import Any
 
 from transformers import PretrainedConfig, PreTrainedModel
@@ -20,6 +23,7 @@ from transformers.modeling_utils import LoadStateDictConfig
 
 from helexa.engine.checkpoint import Checkpoint, num_bytes, open_checkpoint
 from helexa.engine.orders import Load, LoadProgress
+from helexa.engine.quant.packer import Packer
 from helexa.engine.skeleton import DTYPES, build_skeleton
 from helexa.engine.verdict import empty_verdict, merge, refuse_incomplete, refuse_unfit
 
@@ -27,43 +31,47 @@ SLICE_BYTES = 16 << 20  # read between two looks at the clock; 10-30 ms when fil
 
 
 def stream(order: Load, config: PretrainedConfig) -> Generator[LoadProgress, None, PreTrainedModel]:
-    """Peak memory: the weights and one slice, which holds at least one parameter."""
+    """Peak memory: the weights, packed where they are to be, and one slice of at least one parameter."""
     dtype = DTYPES[order.dtype]
     with open_checkpoint(order.path) as checkpoint:
-        total = sum(map(num_bytes, checkpoint.values()))
-        yield LoadProgress(order.uid, 0, total)
         model = build_skeleton(config, dtype)
+        packer = Packer(model, order)
         plan = LoadStateDictConfig(
             device_map={"": order.device},
             dtype=dtype,
-            dtype_plan=model._get_dtype_plan(dtype),
+            dtype_plan={**model._get_dtype_plan(dtype), **packer.dtypes},
             weight_mapping=get_model_conversion_mapping(model),
         )
+        parameters = by_parameter(checkpoint, model, plan.weight_mapping)
         verdict = empty_verdict(model)
+        for name in packer.take_kept(plain_shapes(checkpoint, parameters)):
+            del parameters[name]
+            verdict.missing_keys.discard(name)
+        total = sum(num_bytes(checkpoint[name]) for names in parameters.values() for name in names)
+        yield LoadProgress(order.uid, 0, total)
         done = 0
-        for names in slices(checkpoint, model, plan.weight_mapping):
+        for names in slices(checkpoint, parameters.values()):
             tensors = {name: checkpoint[name] for name in names}
             part, _ = convert_and_load_state_dict_in_model(model, tensors, plan)
             refuse_unfit(order.path, part)
             merge(verdict, part)
+            for _ in packer.pack():
+                yield LoadProgress(order.uid, done, total)
             done += sum(map(num_bytes, tensors.values()))
             yield LoadProgress(order.uid, done, total)
         # Ties weights, and computes what no checkpoint holds (rotary frequencies).
         model._finalize_model_loading(model, plan, verdict)
     refuse_incomplete(order.path, verdict.missing_keys, verdict.unexpected_keys)
+    for _ in chain(packer.pack(last=True), packer.keep()):
+        yield LoadProgress(order.uid, total, total)
     return model
 
 
-def slices(
-    checkpoint: Checkpoint, model: PreTrainedModel, mapping: list[Any]
-) -> Iterator[list[str]]:
-    """The checkpoint's names in pieces of about SLICE_BYTES.
-
-    Tensors that become one parameter (the experts of a layer, say) are kept together.
-    """
+def slices(checkpoint: Checkpoint, parameters: Iterable[list[str]]) -> Iterator[list[str]]:
+    """The names in pieces of about SLICE_BYTES; those of one parameter are kept together."""
     piece: list[str] = []
     size = 0
-    for names in by_parameter(checkpoint, model, mapping):
+    for names in parameters:
         piece += names
         size += sum(num_bytes(checkpoint[name]) for name in names)
         if size >= SLICE_BYTES:
@@ -75,7 +83,8 @@ def slices(
 
 def by_parameter(
     names: Iterable[str], model: PreTrainedModel, mapping: list[Any]
-) -> Iterable[list[str]]:
+) -> dict[str, list[str]]:
+    """The checkpoint's names by the parameter they become; the experts of a layer become one, say."""
     renamings = [rule for rule in mapping if isinstance(rule, WeightRenaming)]
     converters = [rule for rule in mapping if isinstance(rule, WeightConverter)]
     known = model.state_dict()
@@ -83,4 +92,15 @@ def by_parameter(
     for name in sorted(names, key=dot_natural_key):
         target, _ = rename_source_key(name, renamings, converters, model.base_model_prefix, known)
         groups.setdefault(target, []).append(name)
-    return groups.values()
+    return groups
+
+
+def plain_shapes(
+    checkpoint: Checkpoint, parameters: Mapping[str, list[str]]
+) -> dict[str, tuple[int, ...]]:
+    """The shapes of the parameters that are made of one tensor each."""
+    return {
+        name: tuple(checkpoint[parts[0]].get_shape())
+        for name, parts in parameters.items()
+        if len(parts) == 1
+    }

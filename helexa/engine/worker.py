@@ -15,7 +15,8 @@ from helexa import logs
 from helexa.devices.faults import Fault, chain
 from helexa.devices.monitor import Device
 from helexa.engine.batch import Batch
-from helexa.engine.loader import LoadedModel, load
+from helexa.engine.kv.parked import Parking
+from helexa.engine.loader import load
 from helexa.engine.orders import (
     Abort,
     Add,
@@ -25,6 +26,7 @@ from helexa.engine.orders import (
     Loaded,
     LoadProgress,
     Notice,
+    Resize,
     Unload,
     Unloaded,
 )
@@ -46,7 +48,7 @@ LOAD_SECONDS = 0.03  # that a load may take of one step, before its last slice
 @define
 class Loading:
     order: Load
-    slices: Generator[LoadProgress, None, LoadedModel]
+    slices: Generator[LoadProgress, None, Batch]
     began: float = field(factory=time.monotonic)
 
 
@@ -59,14 +61,15 @@ class Worker:
         self._loads: dict[int, Loading] = {}
         self._batches: dict[int, Batch] = {}
         self._leaving: list[Unload | Abort] = []
+        self._parking = Parking()
 
     @property
     def idle(self) -> bool:
         """Nothing to step: no load, no sequence, nothing to free."""
         return not (self._loads or self._leaving or any(b.is_busy for b in self._batches.values()))
 
-    def apply(self, order: Load | Unload | Add | Abort) -> list[Notice]:
-        """Take an order in; what costs time is done by `step`.  Gives refusals."""
+    def apply(self, order: Load | Unload | Resize | Add | Abort) -> list[Notice]:
+        """Take an order in; what costs time is done by `step`.  Gives refusals, and what an end frees."""
         with poison_named(self._device):
             match order:
                 case Load():
@@ -75,11 +78,12 @@ class Worker:
                     return self._add(order)
                 case Unload():
                     self._leaving.append(order)
+                case Resize():
+                    return self._resize(order)
                 case Abort(uid) if uid in self._loads or uid in self._batches:
                     self._leaving.append(order)
                 case Abort(uid):
-                    for batch in self._batches.values():
-                        batch.abort(uid)
+                    return [n for batch in self._batches.values() for n in batch.abort(uid)]
         return []
 
     def step(self) -> list[Notice]:
@@ -102,6 +106,13 @@ class Worker:
             return [Failed(order.uid, gone)]
         return batch.add(order)
 
+    def _resize(self, order: Resize) -> list[Notice]:
+        if order.uid not in self._batches:
+            return []
+        use = self._batches[order.uid].resize(order.kv_tokens)
+        self._device.trim()
+        return [use]
+
     # -- leaving -----------------------------------------------------------------------------------
 
     def _leave(self, order: Unload | Abort) -> list[Notice]:
@@ -110,16 +121,21 @@ class Worker:
             self._loads.pop(order.uid).slices.close()
         if order.uid in self._batches:
             error = ServiceUnavailable("the model was unloaded while this request ran on it")
-            notices += self._batches.pop(order.uid).fail_all(error)
+            batch = self._batches.pop(order.uid)
+            notices += batch.fail_all(error)
+            self._parking.put(batch.identity, batch.park(), batch.order.parked_bytes)
         self._device.trim()
         return [*notices, Unloaded(order.uid)] if isinstance(order, Unload) else notices
 
     # -- loading -----------------------------------------------------------------------------------
 
-    def _slices(self, order: Load) -> Generator[LoadProgress, None, LoadedModel]:
+    def _slices(self, order: Load) -> Generator[LoadProgress, None, Batch]:
         prepare_thread(order.device, self._threads)
         self._device.retain()
-        return (yield from load(order))
+        files = identity(order)
+        batch = Batch(order, (yield from load(order)), files)
+        batch.unpark(self._parking.take(files))
+        return batch
 
     def _load_slice(self, uid: int) -> list[Notice]:
         loading = self._loads[uid]
@@ -137,10 +153,17 @@ class Worker:
         self._device.trim()
         return [Failed(uid, failure)]
 
-    def _loaded(self, loading: Loading, model: LoadedModel) -> Loaded:
+    def _loaded(self, loading: Loading, batch: Batch) -> Loaded:
         uid = loading.order.uid
-        self._batches[uid] = Batch(loading.order, model)
-        return Loaded(uid, model.weights_bytes, time.monotonic() - loading.began)
+        self._batches[uid] = batch
+        return Loaded(
+            uid,
+            batch.weights_bytes,
+            time.monotonic() - loading.began,
+            batch.kv_tokens,
+            batch.kv_bytes_per_token,
+            batch.alone,
+        )
 
     def _why_not_loaded(self, order: Load, error: Exception) -> HelexaError:
         kind = survived(error, self._device)
@@ -167,6 +190,13 @@ class Worker:
         notices = self._batches.pop(uid).fail_all(failed)
         self._device.trim()
         return [*notices, Crashed(uid, f"{model} crashed: {reason}")]
+
+
+def identity(order: Load) -> tuple[object, ...]:
+    """What the numbers in a KV cache depend on: the files as they are, and how they are run."""
+    files = sorted(file for file in order.path.iterdir() if file.is_file())
+    stats = tuple((file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files)
+    return (order.path, stats, order.device, order.dtype, order.quant)
 
 
 @contextmanager

@@ -8,7 +8,6 @@ from typing import Any
 
 import jsonschema
 import pytest
-import torch
 from attrs import evolve, frozen
 from toys import VOCAB, cpu_worker, load_order, loaded, prompt_of, run
 
@@ -22,13 +21,12 @@ from helexa.conversation import (
     Tool,
     ToolChoice,
 )
-from helexa.engine.form import Masks, unpacked
+from helexa.engine.form import unpacked
 from helexa.engine.orders import Add, Constraint, Failed, Notice, Piece, SamplingParams
-from helexa.engine.sampler import Sampler
 from helexa.engine.worker import Worker
 from helexa.errors import HelexaError
 from helexa.store import StoredModel
-from helexa.text.chat import tool_preamble
+from helexa.text.chat import tool_preamble, tools_of
 from helexa.text.constraint import compile_constraint
 from helexa.text.markup import Markup
 from helexa.text.markup.outputs import Arguments, Call, Say
@@ -149,15 +147,6 @@ def test_logprobs_are_those_of_the_model_and_not_of_the_form(toy: Toy) -> None:
     assert held.top[0][1] == pytest.approx(free.top[0][1], abs=1e-4)
 
 
-def test_a_mask_bounds_what_is_drawn_and_leaves_the_rest_as_likely() -> None:
-    logits = torch.tensor([9.0, 1.0, 2.0, 8.0])
-    mask = torch.tensor([False, True, True, False])
-    drawer = Sampler(SamplingParams(seed=1), [0], 4, "cpu")
-    drawn = [drawer.draw(logits, Masks(mask)).token for _ in range(2000)]
-    assert set(drawn) == {1, 2}
-    assert drawn.count(2) / 2000 == pytest.approx(0.731, abs=0.04)
-
-
 class Endless:
     """Any token but 9 goes on; 8 closes what is open, and then only 9 may follow."""
 
@@ -239,7 +228,9 @@ def is_person(text: str) -> bool:
 @pytest.fixture(scope="module")
 def demo(demo_model: StoredModel) -> tuple[Worker, Tokenizer]:
     worker = cpu_worker(threads=1)
-    worker.apply(load_order(demo_model.path, prefill_chunk_tokens=512, batch_width=1))
+    worker.apply(
+        load_order(demo_model.path, prefill_chunk_tokens=512, batch_width=12, kv_tokens=4096)
+    )
     run(worker)
     return worker, Tokenizer.load(demo_model.path / "tokenizer.json")
 
@@ -249,16 +240,16 @@ def answers(
 ) -> list[str]:
     """The text of one answer for each seed, cut after MOST tokens."""
     worker, tokenizer = demo
-    said = f"{tool_preamble(conversation.tools)}<|im_end|>\n" if conversation.tools else TERSE
+    tools = tools_of(conversation.tools)
+    said = f"{tool_preamble(tools)}<|im_end|>\n" if tools else TERSE
     prompt = (
         f"<|im_start|>system\n{said}<|im_start|>user\n{QUESTION}<|im_end|>\n<|im_start|>assistant\n"
     )
     constraint = compile_constraint(tokenizer, conversation, prompt, Markup())
     end = tokenizer.token_id("<|im_end|>")
     assert end is not None
-    texts = []
-    for seed in range(count):
-        order = Add(
+    orders = [
+        Add(
             seed + 10,
             1,
             tokenizer.encode(prompt),
@@ -267,8 +258,12 @@ def answers(
             frozenset({end}),
             constraint,
         )
-        told = pieces([*worker.apply(order), *run(worker)], order.uid)
-        words = [p.token for p in told if p.finish != "stop"]
+        for seed in range(count)
+    ]
+    notices = [n for order in orders for n in worker.apply(order)] + run(worker)
+    texts = []
+    for order in orders:
+        words = [p.token for p in pieces(notices, order.uid) if p.finish != "stop"]
         texts.append(b"".join(map(tokenizer.token_bytes, words)).decode())
     return texts
 

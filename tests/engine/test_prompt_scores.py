@@ -9,8 +9,11 @@ import pytest
 import torch
 from toys import VOCAB, loaded, prompt_of, reference, run
 
-from helexa.engine import runner
-from helexa.engine.orders import Add, Failed, Notice, Piece, PromptScores, SamplingParams
+from helexa.engine import runner, scheduler
+from helexa.engine.orders import Add, Failed, KvUse, Notice, Piece, PromptScores, SamplingParams
+from helexa.engine.runner import Together
+from helexa.engine.scheduler import Chunk
+from helexa.engine.sequence import Sequence
 from helexa.engine.worker import Worker
 
 Toy = Callable[..., Path]
@@ -96,39 +99,35 @@ def test_no_more_logits_than_allowed_are_there_at_once(
 ) -> None:
     logits_at_once(monkeypatch, 6)
     device = loaded(toy(), prefill_chunk_tokens=512)
-    sizes = watch_logits(device, monkeypatch)
+    sizes = watch_logits(device)
     device.apply(ask(10, prompt_of(45), 1))
     run(device)
     assert max(sizes) == 6
     assert sum(sizes) == 45
 
 
-def watch_logits(device: Worker, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+def watch_logits(device: Worker) -> list[int]:
+    """Of how many tokens the model gives logits, each time."""
     sizes: list[int] = []
-    computed = device._batches[1]._runner
-    forward = computed._forward
 
-    def watched(*args: Any, **kwargs: Any) -> torch.Tensor:
-        logits = forward(*args, **kwargs)
-        sizes.append(len(logits))
-        return logits
+    def watch(model: object, args: object, output: Any) -> None:
+        sizes.append(output.logits.shape[:2].numel())
 
-    monkeypatch.setattr(computed, "_forward", watched)
+    device._batches[1]._loaded.model.register_forward_hook(watch)
     return sizes
 
 
 def test_numbers_that_are_none_fail_the_sequence_alone(
     toy: Toy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    device = loaded(toy())
-    computed = device._batches[1]._runner
-    forward = computed._forward
+    whole = Together._whole
 
-    def broken(chunk: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
-        logits = forward(chunk, *args, **kwargs)
+    def broken(self: Together, chunk: Chunk, sequence: Sequence) -> torch.Tensor:
+        logits = whole(self, chunk, sequence)
         return logits * math.nan if chunk.uid == 10 else logits
 
-    monkeypatch.setattr(computed, "_forward", broken)
+    monkeypatch.setattr(Together, "_whole", broken)
+    device = loaded(toy())
     device.apply(ask(10, prompt_of(9), 1))
     device.apply(ask(11, prompt_of(9), 1))
     notices = run(device)
@@ -136,3 +135,28 @@ def test_numbers_that_are_none_fail_the_sequence_alone(
     assert failed.uid == 10
     assert "not a number" in failed.error.message
     assert len(scored(notices, 11)) == 9
+
+
+@pytest.mark.parametrize("architecture", ["llama", "gemma3_text", "qwen3_next"])
+def test_a_prompt_is_scored_whole_though_it_is_cached_and_preempted(
+    architecture: str, toy: Toy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first grows in a full pool while the prompt of the second is in the middle."""
+    monkeypatch.setattr(scheduler, "AHEAD", 0)
+    path, prompt = toy(architecture), prompt_of(60)
+    device = loaded(path, kv_tokens=128, prefill_chunk_tokens=4)
+    device.apply(ask(9, prompt, None))
+    run(device)
+    orders = [Add(uid, 1, prompt, 30, GREEDY, prompt_logprobs=1) for uid in (10, 11)]
+    for order in orders:
+        device.apply(order)
+    notices = run(device)
+    logs = expected(path, prompt)
+    for uid in (10, 11):
+        (_, *others) = scored(notices, uid)
+        assert [token for token, _, _ in others] == list(prompt[1:])
+        for position, (token, logprob, _) in enumerate(others):
+            assert logprob == pytest.approx(float(logs[position, token]), abs=1e-3)
+    assert tokens(notices, 10) == tokens(notices, 11)
+    assert len(tokens(notices, 10)) == 30
+    assert [n.preemptions for n in notices if isinstance(n, KvUse)][-1] > 0

@@ -1,7 +1,7 @@
 """What a device thread sees: orders in, notices out, and memory that comes back."""
 
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +25,13 @@ from transformers.core_model_loading import MergeModulelist
 
 from helexa.devices.monitor import CpuDevice
 from helexa.engine import sampler, stream, worker
+from helexa.engine.filters import Draw
 from helexa.engine.orders import (
     Abort,
     Add,
     Crashed,
     Failed,
+    KvUse,
     Loaded,
     LoadProgress,
     Notice,
@@ -39,9 +41,8 @@ from helexa.engine.orders import (
     Unload,
     Unloaded,
 )
-from helexa.engine.runner import Runner
+from helexa.engine.runner import Outcomes, Together
 from helexa.engine.scheduler import Chunk
-from helexa.engine.sequence import Sequence
 from helexa.engine.worker import Worker
 from helexa.errors import (
     ContextLengthExceeded,
@@ -74,8 +75,34 @@ def pieces(notices: Iterable[Notice], uid: int) -> list[Piece]:
     return [n for n in notices if isinstance(n, Piece) and n.uid == uid]
 
 
-def runner_of(device: Worker, uid: int = 1) -> Runner:
-    return device._batches[uid]._runner
+def running_tokens(device: Worker, uid: int = 1) -> int:
+    """Positions of the KV pool that sequences have."""
+    return device._batches[uid]._memory.running_tokens
+
+
+def wrap_run(
+    patch: pytest.MonkeyPatch, after: Callable[[Sequence[Chunk], Outcomes], Outcomes]
+) -> None:
+    """Do something with what every pass of a model gives."""
+    run_pass = Together.run
+
+    def wrapped(self: Together, chunks: Sequence[Chunk], *sequences: Any) -> Outcomes:
+        return after(chunks, run_pass(self, chunks, *sequences))
+
+    patch.setattr(Together, "run", wrapped)
+
+
+def spoil(patch: pytest.MonkeyPatch, uid: int) -> None:
+    """Let all logits of a sequence be no numbers."""
+
+    @torch.inference_mode()
+    def spoilt(_: Sequence[Chunk], outcomes: Outcomes) -> Outcomes:
+        if uid in outcomes.uids and outcomes.logits is not None:
+            outcomes.logits = outcomes.logits.clone()
+            outcomes.logits[outcomes.uids.index(uid)] = torch.nan
+        return outcomes
+
+    wrap_run(patch, spoilt)
 
 
 # -- loading and unloading -------------------------------------------------------------------------
@@ -241,7 +268,7 @@ def test_the_whole_answer_of_a_poisoned_load_is_that_the_device_is_lost(
 def test_a_prompt_tells_how_far_it_is(toy: Toy) -> None:
     device = loaded(toy(), prefill_chunk_tokens=4)
     device.apply(ask(10, length=10, count=1))
-    notices = run(device)
+    notices = [n for n in run(device) if not isinstance(n, KvUse)]
     assert notices[:-1] == [PrefillProgress(10, done, 10) for done in (4, 8, 10)]
     assert isinstance(notices[-1], Piece)
 
@@ -319,13 +346,7 @@ def test_logprobs_come_with_every_token(toy: Toy) -> None:
 def test_logits_that_are_not_numbers_fail_their_sequence_alone(
     toy: Toy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    forward = Runner._forward
-
-    def damaged(self: Runner, chunk: Chunk, sequence: Sequence) -> torch.Tensor:
-        logits = forward(self, chunk, sequence)
-        return logits * torch.nan if chunk.uid == 10 else logits
-
-    monkeypatch.setattr(Runner, "_forward", damaged)
+    spoil(monkeypatch, 10)
     device = loaded(toy())
     device.apply(ask(10))
     device.apply(ask(11))
@@ -337,25 +358,42 @@ def test_logits_that_are_not_numbers_fail_their_sequence_alone(
 # -- aborting --------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("prefix_cache", [False, True])
 @pytest.mark.parametrize("steps", [1, 2, 5])
-def test_an_abort_frees_the_cache_before_the_next_step(steps: int, toy: Toy) -> None:
+def test_an_abort_frees_the_cache_before_the_next_step_and_says_so(
+    steps: int, prefix_cache: bool, toy: Toy
+) -> None:
     """In the prompt (30 tokens in chunks of 16) and in the answer."""
-    device = loaded(toy())
+    device = loaded(toy(), prefix_cache=prefix_cache)
     device.apply(ask(10, length=30, count=99))
-    for _ in range(steps):
-        device.step()
-    cache = weakref.ref(runner_of(device)._caches[10])
-    keys = weakref.ref(runner_of(device)._caches[10].layers[0].keys)
-    device.apply(Abort(10))
-    assert cache() is None
-    assert keys() is None
+    told = [n for _ in range(steps) for n in device.step() if isinstance(n, KvUse)]
+    assert told[-1].running_tokens == running_tokens(device) > 0
+    (use,) = device.apply(Abort(10))
+    assert isinstance(use, KvUse)
+    assert use.running_tokens == running_tokens(device) == 0
+    assert use.entries == (1 if prefix_cache else 0)
+    assert use.cached_tokens == ((0, 16, 30, 31, 32, 33)[steps] if prefix_cache else 0)
     assert device.idle
 
 
+@pytest.mark.parametrize("architecture", ["gemma3_text", "qwen3_next"])
+def test_an_abort_frees_windows_and_states(architecture: str, toy: Toy) -> None:
+    device = loaded(toy(architecture), prefix_cache=False)
+    device.apply(ask(10, length=30, count=99))
+    device.step()
+    states = [weakref.ref(s) for s in device._batches[1]._memory.segment(10, 0, 0).states.values()]
+    device.apply(Abort(10))
+    answer(device, ask(11))  # the last pass is remembered until the next
+    assert states
+    assert not any(state() for state in states)
+
+
 def test_an_answer_that_ends_frees_its_cache(toy: Toy) -> None:
-    device = loaded(toy())
-    answer(device, ask(10))
-    assert runner_of(device)._caches == {}
+    device = loaded(toy(), prefix_cache=False)
+    device.apply(ask(10))
+    told = [n for n in run(device) if isinstance(n, KvUse)]
+    assert (told[-1].running_tokens, told[-1].cached_tokens) == (0, 0)
+    assert running_tokens(device) == 0
 
 
 def test_aborting_what_is_not_there_is_nothing(toy: Toy) -> None:
@@ -416,7 +454,7 @@ def test_whatever_comes_between_every_sequence_ends_once_and_leaves_nothing(
             assert finishes == [None] * (count - 1) + ["length"]
         else:
             assert finishes.count("length") <= 1
-    assert runner_of(device)._caches == {}
+    assert running_tokens(device) == 0
     assert device._batches[1]._sequences == {}
 
 
@@ -424,24 +462,31 @@ def test_whatever_comes_between_every_sequence_ends_once_and_leaves_nothing(
 
 
 @pytest.mark.parametrize("error", [CPU_OUT_OF_MEMORY, CUDA_OUT_OF_MEMORY])
-@pytest.mark.parametrize("start", [0, 16, 30])
+@pytest.mark.parametrize("place", [0, 16, 30])
 def test_a_sequence_that_finds_no_memory_fails_alone(
-    error: Exception, start: int, toy: Toy, monkeypatch: pytest.MonkeyPatch
+    error: Exception, place: int, toy: Toy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fail_forward(monkeypatch, error, uid=10, start=start)
+    fail_pass(monkeypatch, error, uid=10, place=place)
     device = loaded(toy())
     device.apply(ask(10, length=30))
     device.apply(ask(11))
     notices = run(device)
     assert isinstance(failures(notices)[10], InsufficientVram)
     assert tokens_of(notices, 11) == generate(reference(toy()), prompt_of(9), 5)
-    assert runner_of(device)._caches == {}
+    assert running_tokens(device) == 0
 
 
 def test_a_sampler_that_finds_no_memory_fails_its_sequence_alone(
     toy: Toy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sampler, "pick", raising(CPU_OUT_OF_MEMORY))
+    choose = sampler.choose
+
+    def refuse_random(logits: torch.Tensor, draws: Sequence[Draw], width: int) -> torch.Tensor:
+        if any(draw.params.temperature for draw in draws):
+            raise CPU_OUT_OF_MEMORY
+        return choose(logits, draws, width)
+
+    monkeypatch.setattr(sampler, "choose", refuse_random)
     device = loaded(toy())
     device.apply(ask(10, sampling=SamplingParams()))
     device.apply(ask(11))
@@ -453,7 +498,7 @@ def test_a_sampler_that_finds_no_memory_fails_its_sequence_alone(
 def test_a_crash_ends_one_model_and_frees_it_and_spares_the_other(
     toy: Toy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fail_forward(monkeypatch, RuntimeError("a kernel\nof ours is wrong"), uid=10, start=9)
+    fail_pass(monkeypatch, RuntimeError("a kernel\nof ours is wrong"), uid=10, place=9)
     device = loaded(toy())
     device.apply(load_order(toy("qwen3"), uid=2))
     run(device)
@@ -476,7 +521,7 @@ def test_after_a_crash_the_model_can_be_loaded_again(
 ) -> None:
     device = loaded(toy())
     with monkeypatch.context() as patch:
-        fail_forward(patch, RuntimeError("boom"), uid=10, start=0)
+        fail_pass(patch, RuntimeError("boom"), uid=10, place=0)
         device.apply(ask(10))
         run(device)
     device.apply(load_order(toy(), uid=2))
@@ -488,7 +533,7 @@ def test_after_a_crash_the_model_can_be_loaded_again(
 def test_an_error_that_poisons_the_device_comes_out_of_the_step(
     toy: Toy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fail_forward(monkeypatch, POISON, uid=10, start=9)
+    fail_pass(monkeypatch, POISON, uid=10, place=9)
     device = loaded(toy())
     device.apply(ask(10))
     with pytest.raises(DevicePoisoned, match="CPU: CUDA error"):
@@ -512,17 +557,15 @@ def raising(error: Exception) -> Callable[..., Any]:
     return function
 
 
-def fail_forward(patch: pytest.MonkeyPatch, error: Exception, uid: int, start: int) -> None:
-    """Raise `error` from the forward pass of a sequence, once its cache holds `start` tokens."""
-    forward = Runner._forward
+def fail_pass(patch: pytest.MonkeyPatch, error: Exception, uid: int, place: int) -> None:
+    """Raise `error` from a pass that computes token number `place` of a sequence."""
 
-    def failing(self: Runner, chunk: Chunk, sequence: Sequence) -> torch.Tensor:
-        logits = forward(self, chunk, sequence)
-        if chunk.uid == uid and chunk.start == start:
+    def failing(chunks: Sequence[Chunk], outcomes: Outcomes) -> Outcomes:
+        if any(c.uid == uid and c.start <= place < c.start + c.count for c in chunks):
             raise error
-        return logits
+        return outcomes
 
-    patch.setattr(Runner, "_forward", failing)
+    wrap_run(patch, failing)
 
 
 def weights_of(device: Worker) -> list[weakref.ref[torch.Tensor]]:

@@ -1,0 +1,256 @@
+"""The keys and values of all sequences as transformers' cache: one pool for each layer."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from attrs import define, field, frozen
+from torch import Tensor
+from transformers import DynamicCache
+from transformers.cache_utils import (
+    Cache,
+    CacheLayerMixin,
+    DynamicLayer,
+    DynamicSlidingWindowLayer,
+    LinearAttentionLayer,
+)
+
+from helexa.engine.kv.attention import Masks, Past
+from helexa.engine.kv.states import States, Window, stacked, unstack
+
+
+class Alone(Exception):
+    """Why sequences of a model cannot be computed together."""
+
+
+@frozen
+class Kind:
+    """How one layer keeps the past: every token (`width` 0), the last `width`, or a state."""
+
+    is_recurrent: bool = False
+    width: int = 0
+    heads: int = 0
+    key_dim: int = 0
+    value_dim: int = 0
+
+    @property
+    def elements(self) -> int:
+        """That the pool keeps of a token."""
+        keeps_all = not self.is_recurrent and not self.width
+        return self.heads * (self.key_dim + self.value_dim) if keeps_all else 0
+
+
+def kinds_of(tried: DynamicCache, max_positions: int | None) -> list[Kind]:
+    """What the layers of a model keep, from a cache that it was run with once."""
+    return [kind_of(layer, max_positions) for layer in tried.layers]
+
+
+def kind_of(layer: Any, max_positions: int | None) -> Kind:
+    if type(layer) is LinearAttentionLayer:
+        return Kind(is_recurrent=True)
+    if type(layer) not in (DynamicLayer, DynamicSlidingWindowLayer):
+        raise Alone(f"a layer keeps its past in a way of its own ({type(layer).__name__})")
+    if not layer.is_initialized:
+        raise Alone("a layer keeps nothing of its own")
+    width = getattr(layer, "sliding_window", 0)
+    if max_positions and width >= max_positions:
+        width = 0
+    _, heads, _, key_dim = layer.keys.shape
+    return Kind(False, width, heads, key_dim, layer.values.shape[-1])
+
+
+@frozen(eq=False)
+class Segment:
+    """Tokens of one sequence in a pass: `count` of them behind `before` that are in the cache.
+
+    `at` is where the sequence begins in the pool.
+    """
+
+    at: int
+    before: int
+    count: int
+    states: States
+
+
+@define(eq=False)
+class Pass:
+    """Which tokens are computed together, and where their keys and values go."""
+
+    segments: Sequence[Segment]
+    device: str
+    masks: Masks = field(init=False)
+    places: Tensor | None = field(init=False)  # of single tokens
+
+    def __attrs_post_init__(self) -> None:
+        self.masks = Masks(self.device)
+        self.places = None
+        if all(segment.count == 1 for segment in self.segments):
+            places = [segment.at + segment.before for segment in self.segments]
+            self.places = torch.tensor(places, device=self.device)
+
+    @property
+    def counts(self) -> list[int]:
+        return [segment.count for segment in self.segments]
+
+    def write(self, pool: Tensor, new: Tensor) -> None:
+        """New keys or values [heads, tokens, dim] to their places in `pool` [heads, total, dim]."""
+        if self.places is not None:
+            pool.index_copy_(1, self.places, new)
+            return
+        end = 0
+        for segment in self.segments:
+            place = segment.at + segment.before
+            pool[:, place : place + segment.count] = new[:, end : end + segment.count]
+            end += segment.count
+
+
+def laid_out(new: Tensor) -> Tensor:
+    """[batch, heads, tokens, dim] as [heads, batch · tokens, dim]."""
+    return new.transpose(0, 1).reshape(new.shape[1], -1, new.shape[3])
+
+
+class Layer(CacheLayerMixin):  # type: ignore[misc]
+    """What transformers asks of a layer beside `update`; positions are always given to the model."""
+
+    def __init__(self, kind: Kind) -> None:
+        super().__init__()
+        self.kind = kind
+        self.current: Pass | None = None
+
+    def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
+        pass
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        raise Alone("the model makes masks of its own")
+
+    def get_seq_length(self) -> int:
+        raise Alone("the model counts positions by itself")
+
+    def get_max_length(self) -> int:
+        return -1
+
+
+class FullLayer(Layer):
+    """Every token of every sequence, in one pool [heads, total, dim]."""
+
+    def __init__(self, kind: Kind, total: int, dtype: torch.dtype, device: str) -> None:
+        super().__init__(kind)
+        self.pool = tuple(
+            torch.empty(kind.heads, total, dim, dtype=dtype, device=device)
+            for dim in (kind.key_dim, kind.value_dim)
+        )
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any
+    ) -> tuple[Past, Past]:
+        assert self.current is not None
+        keys, values = self.pool
+        self.current.write(keys, laid_out(key_states))
+        self.current.write(values, laid_out(value_states))
+        seen = []
+        for segment in self.current.segments:
+            end = segment.at + segment.before + segment.count
+            seen.append((keys[:, segment.at : end], values[:, segment.at : end]))
+        past = Past(self.current.counts, seen, self.current.masks)
+        return past, past
+
+    def resize(self, total: int, used: int) -> None:
+        """A pool of another size with the same first `used` tokens; both are there while they are copied."""
+        resized = []
+        for old in self.pool:
+            new = old.new_empty(old.shape[0], total, old.shape[2])
+            new[:, :used] = old[:, :used]
+            resized.append(new)
+        self.pool = tuple(resized)
+
+    def copy(self, source: int, target: int, count: int) -> None:
+        for tensor in self.pool:
+            tensor[:, target : target + count] = tensor[:, source : source + count]
+
+    def move(self, moves: Sequence[tuple[int, int, int]]) -> None:
+        """(source, target, count) each; they may overlap, as all are read before one is written."""
+        for tensor in self.pool:
+            read = [tensor[:, source : source + count].clone() for source, _, count in moves]
+            for (_, target, count), part in zip(moves, read, strict=True):
+                tensor[:, target : target + count] = part
+
+
+class SlidingLayer(Layer):
+    """The windows of the sequences, each in its own states."""
+
+    def __init__(self, kind: Kind, index: int) -> None:
+        super().__init__(kind)
+        self.index = index
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any
+    ) -> tuple[Past, Past]:
+        assert self.current is not None
+        keys, values = laid_out(key_states), laid_out(value_states)
+        seen, end = [], 0
+        for segment in self.current.segments:
+            window = segment.states[self.index]
+            assert isinstance(window, Window)
+            new = slice(end, end + segment.count)
+            seen.append(window.append(keys[:, new], values[:, new]))
+            end += segment.count
+        past = Past(self.current.counts, seen, self.current.masks, self.kind.width)
+        return past, past
+
+
+class Layers(Cache):  # type: ignore[misc]
+    """The cache that a model is called with.  `passing` says which pass a call is."""
+
+    def __init__(self, kinds: Sequence[Kind], total: int, dtype: torch.dtype, device: str) -> None:
+        self.kinds = kinds
+        self._dtype = dtype
+        self.device = device
+        super().__init__(
+            layers=[
+                LinearAttentionLayer()
+                if kind.is_recurrent
+                else SlidingLayer(kind, index)
+                if kind.width
+                else FullLayer(kind, total, dtype, device)
+                for index, kind in enumerate(kinds)
+            ]
+        )
+
+    @property
+    def full(self) -> Iterator[FullLayer]:
+        return (layer for layer in self.layers if isinstance(layer, FullLayer))
+
+    @property
+    def bytes_per_token(self) -> int:
+        return sum(kind.elements for kind in self.kinds) * self._dtype.itemsize
+
+    @property
+    def has_states(self) -> bool:
+        return any(kind.is_recurrent or kind.width for kind in self.kinds)
+
+    @property
+    def is_recurrent(self) -> bool:
+        """Whether sequences must have a row each: a state runs through all tokens of a row."""
+        return any(kind.is_recurrent for kind in self.kinds)
+
+    def new_states(self) -> States:
+        return {
+            index: LinearAttentionLayer() if kind.is_recurrent else Window(kind.width)
+            for index, kind in enumerate(self.kinds)
+            if kind.is_recurrent or kind.width
+        }
+
+    @contextmanager
+    def passing(self, segments: Sequence[Segment]) -> Iterator[None]:
+        current = Pass(segments, self.device)
+        for index, kind in enumerate(self.kinds):
+            if kind.is_recurrent:
+                mine = [segment.states[index] for segment in segments]
+                self.layers[index] = mine[0] if len(mine) == 1 else stacked(mine)
+            else:
+                self.layers[index].current = current
+        yield
+        for index, kind in enumerate(self.kinds):
+            if kind.is_recurrent and len(segments) > 1:
+                unstack(self.layers[index], [segment.states[index] for segment in segments])
