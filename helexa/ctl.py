@@ -81,6 +81,11 @@ def why(args: argparse.Namespace) -> int:
     return show(args, found, [line for record in found for line in screen.why(record)])
 
 
+def why_limit(args: argparse.Namespace) -> int:
+    found = list(reading(args, "why-limit", {"model": args.model}))
+    return show(args, found, [line for told in found for line in screen.why_limit(told)])
+
+
 def logs(args: argparse.Namespace) -> int:
     from helexa.log_lines import human
 
@@ -173,13 +178,15 @@ def parser() -> argparse.ArgumentParser:
     verbs = top.add_subparsers(metavar="VERB", required=True)
 
     def verb(run: Callable[[argparse.Namespace], int], help: str) -> argparse.ArgumentParser:
-        made = verbs.add_parser(run.__name__, parents=[common], help=help, description=help)
+        name = run.__name__.replace("_", "-")
+        made = verbs.add_parser(name, parents=[common], help=help, description=help)
         made.set_defaults(run=run)
         return made
 
     made = verb(status, "roles, devices, models, last errors")
     made.add_argument("--watch", action="store_true", help="again every two seconds")
     verb(models, "the models and what they do")
+    verb(why_limit, "what bounds a model's context").add_argument("model")
     verb(load, "load a model, also one that failed before").add_argument("model")
     verb(unload, "finish a model's requests and free its memory").add_argument("model")
     verb(drain, "take no more requests, finish those in hand, and stop")

@@ -17,13 +17,13 @@ from helexa.config.schema import Limits
 from helexa.conversation import Conversation, TokenLogprob
 from helexa.errors import ServiceUnavailable
 from helexa.fleet.catalogue import (
-    NO_QUANT,
     CatalogueModel,
     SamplingDefaults,
     is_directory,
 )
+from helexa.fleet.fit import size_of
 from helexa.fleet.known import Known, NotFetched, Scores, Size, too_long
-from helexa.fleet.limits import architecture_limit
+from helexa.fleet.limits import Terms
 from helexa.fleet.sampling import model_defaults
 from helexa.fleet.script import WINDOW_TOKENS
 from helexa.prompters import Files, LatePrompter, Prompters
@@ -31,7 +31,7 @@ from helexa.prompts import Prompts
 from helexa.renderers import Renderers
 from helexa.scripts import WEIGHTLESS, scripted, tokenizer_in
 from helexa.store import Store, StoredModel
-from helexa.store.facts import ModelFiles, read_facts
+from helexa.store.facts import read_facts
 from helexa.store.failures import told_in_words
 from helexa.store.progress import Progress, silent
 from helexa.text.answer import AnswerReader
@@ -164,16 +164,10 @@ class Library:
         return await self._read(self._store.find, name)
 
     async def touch(self, entry: CatalogueModel) -> None:
-        """The model was loaded: remember its use, and tell what of its entry makes no difference.
+        """The model was loaded: remember its use.
 
         Never raises: a store that cannot be written is no reason to lose a model that runs.
         """
-        if entry.quant not in NO_QUANT:
-            log.info(
-                "quantisation not applied: weights run as they are",
-                model=entry.id,
-                quant=entry.quant,
-            )
         try:
             await self._read(self._note_use, entry)
         except Exception as error:
@@ -239,17 +233,19 @@ def known_of(
 ) -> Known:
     path, added_at = files
     markup = markup_of(entry, studied.format)
-    limit = architecture_limit(
-        studied.max_position_embeddings or entry.max_context or WINDOW_TOKENS,
+    terms = Terms(
+        positions=studied.max_position_embeddings or entry.max_context or WINDOW_TOKENS,
         max_context=entry.max_context,
         output_reserve=entry.output_reserve,
         max_prompt_tokens=limits.max_prompt_tokens,
+        kv_budget_mb=entry.kv_budget_mb,
+        prefill_limit_seconds=entry.prefill_limit_seconds,
     )
     return Known(
         entry=entry,
         path=path,
         size=studied.size,
-        limit=limit,
+        terms=terms,
         stop_ids=studied.format.stop_ids,
         defaults=studied.defaults,
         tool_call=studied.format.reads_tools,
@@ -284,17 +280,6 @@ def make_reader(
 def score(prompter: LatePrompter, tokens: Scores) -> tuple[TokenLogprob, ...]:
     tokenizer = prompter.get().tokenizer
     return tuple(logprob_of(tokenizer, *token) for token in tokens)
-
-
-def size_of(files: ModelFiles) -> Size:
-    facts, layers = files.facts, files.facts.layers
-    return Size(
-        files.parameters,
-        elements_per_token=2 * facts.kv_heads * facts.head_dim,
-        full_layers=layers.full,
-        sliding_layers=layers.sliding,
-        window=layers.window,
-    )
 
 
 def generation_config(path: Path) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from helexa import __version__
+from helexa.fleet.pool import Counted
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 TOKEN_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.25, 0.5, 1, 2.5)
@@ -95,10 +96,58 @@ class Metrics:
             "helexa_requests_queued", "Requests that wait for admission.", where, registry=registry
         )
         self.kv_tokens = Gauge(
-            "helexa_kv_cache_tokens", "Tokens held in the KV cache.", where, registry=registry
+            "helexa_kv_cache_tokens",
+            "Tokens held in the KV cache, of running sequences and of kept prefixes.",
+            where,
+            registry=registry,
         )
         self.kv_bytes = Gauge(
             "helexa_kv_cache_bytes", "Bytes held in the KV cache.", where, registry=registry
+        )
+        self.kv_pool_tokens = Gauge(
+            "helexa_kv_pool_tokens",
+            "Tokens that the KV cache has room for.",
+            where,
+            registry=registry,
+        )
+        self.prefix_bytes = Gauge(
+            "helexa_prefix_cache_bytes", "Bytes of kept prefixes.", where, registry=registry
+        )
+        self.prefix_entries = Gauge(
+            "helexa_prefix_cache_entries", "Kept prefixes.", where, registry=registry
+        )
+        self.of_models = (
+            self.in_flight,
+            self.queued,
+            self.kv_tokens,
+            self.kv_bytes,
+            self.kv_pool_tokens,
+            self.prefix_bytes,
+            self.prefix_entries,
+        )
+        self.prefix_hits = Counter(
+            "helexa_prefix_cache_hits",
+            "Sequences that began with a kept prefix.",
+            where,
+            registry=registry,
+        )
+        self.prefix_saved_tokens = Counter(
+            "helexa_prefix_cache_saved_tokens",
+            "Prompt tokens that were not computed again.",
+            where,
+            registry=registry,
+        )
+        self.prefix_evictions = Counter(
+            "helexa_prefix_cache_evictions",
+            "Kept prefixes that made room.",
+            where,
+            registry=registry,
+        )
+        self.preemptions = Counter(
+            "helexa_preemptions",
+            "Sequences that gave way in a full KV cache, and were computed again later.",
+            where,
+            registry=registry,
         )
         self.loads = Counter(
             "helexa_model_loads",
@@ -148,6 +197,13 @@ class Metrics:
         self.loads.labels(self.label(model), node, outcome).inc()
         if seconds is not None:
             self.load_seconds.labels(self.label(model), node).observe(seconds)
+
+    def prefixes_used(self, model: str, node: str, counted: Counted) -> None:
+        where = (self.label(model), node)
+        self.prefix_hits.labels(*where).inc(counted.hits)
+        self.prefix_saved_tokens.labels(*where).inc(counted.saved_tokens)
+        self.prefix_evictions.labels(*where).inc(counted.evictions)
+        self.preemptions.labels(*where).inc(counted.preemptions)
 
     def refused(self, listener: str, code: str) -> None:
         self.refusals.labels(listener, code).inc()

@@ -29,6 +29,7 @@ from helexa.engine.orders import (
     Loaded,
     Notice,
     Order,
+    Resize,
     Stop,
     Unload,
 )
@@ -50,7 +51,7 @@ class Worker(Protocol):
 
     @property
     def idle(self) -> bool: ...
-    def apply(self, order: Load | Unload | Add | Abort) -> Sequence[Notice]: ...
+    def apply(self, order: Load | Unload | Resize | Add | Abort) -> Sequence[Notice]: ...
     def step(self) -> Sequence[Notice]: ...
 
 
@@ -229,6 +230,10 @@ class Device:
         """Free a loaded model; Unloaded (or Failed, if the device dies) comes in its inbox."""
         self._post(Unload(uid))
 
+    def resize(self, uid: int, kv_tokens: int) -> None:
+        """Give a loaded model a KV pool of so many tokens; KvUse comes in its inbox."""
+        self._post(Resize(uid, kv_tokens))
+
     @contextmanager
     def sequences(
         self, orders: Sequence[Callable[[int], Add]]
@@ -262,7 +267,7 @@ class Device:
         made = order(next(self._uids))
         return evolve(made, uid=-made.uid) if made.script else made
 
-    def _post(self, order: Load | Unload | Add | Abort) -> None:
+    def _post(self, order: Load | Unload | Resize | Add | Abort) -> None:
         driver = self._scripts if order.uid < 0 else self._driver
         driver.post(order)
 

@@ -2,20 +2,24 @@
 
 from collections.abc import Iterable, Sequence
 
-from attrs import frozen
+from attrs import evolve, field, frozen
 
 from helexa import logs
 from helexa.actors.device import Device, DeviceStatus
+from helexa.actors.learned import Learned
 from helexa.actors.model import Hosted
-from helexa.actors.place import Place, required_mb
+from helexa.actors.place import Place
 from helexa.config.schema import Config
-from helexa.engine.orders import Dtype
+from helexa.engine.orders import Dtype, Quant
 from helexa.errors import HelexaError
 from helexa.fleet.admission import Rules
-from helexa.fleet.catalogue import CatalogueModel
+from helexa.fleet.claim import Claim, Grant, choose, claim_of, grant
+from helexa.fleet.dtype import BYTES
 from helexa.fleet.known import Known
 from helexa.fleet.placement import Room
-from helexa.fleet.placement import place as place_model
+from helexa.fleet.quant import Choice
+from helexa.fleet.quant import choose as choose_quant
+from helexa.fleet.resizing import Holding, NewSize, growths, shrinks
 
 log = logs.get("helexa.node")
 
@@ -26,6 +30,7 @@ class Devices:
 
     _config: Config
     _devices: Sequence[tuple[Device, Dtype]]
+    learned: Learned = field(factory=Learned, init=False)
 
     @property
     def indexes(self) -> list[int]:
@@ -43,39 +48,104 @@ class Devices:
         for device, _ in self._devices:
             await device.refresh()
 
-    def could_fit(self, entry: CatalogueModel, known: Known) -> bool:
+    def could_fit(self, known: Known) -> bool:
         """Whether the model would fit a device that is otherwise empty."""
-        infos = [device.info for device, _ in self._devices]
-        empty = [Room(info.index, info.name, info.usable_mb, info.usable_mb) for info in infos]
         try:
-            place_model(entry.id, self._required_mb(entry, known), entry.min_device_vram_mb, empty)
+            choose(self._claim(known), self._empty_rooms())
         except HelexaError:
             return False
         return True
 
+    def estimated(self, known: Known, places: Iterable[Place]) -> Known:
+        """A model that is not loaded, with the terms that it had last or that a load would now find.
+
+        Where nothing has room for it now, these are those of a device that is otherwise empty.
+        """
+        try:
+            claim = self._claim(known)
+        except HelexaError:  # the load will tell
+            return known
+        model, now = known.id, self._found(claim, self._rooms(list(places)))
+        if now is not None:
+            return evolve(known, terms=self.learned.estimate(model, now.terms))
+        last = self.learned.last(model, claim.terms.stated)
+        empty = None if last else self._found(claim, self._empty_rooms())
+        return evolve(known, terms=last or (empty.terms if empty else known.terms))
+
     def place(self, place: Place, known: Known, places: Iterable[Place]) -> tuple[Hosted, Device]:
         """Choose a device and count the model's memory as taken there, with no await in between."""
-        allowed, others = place.allowed_devices, list(places)
-        rooms = [
-            room_of(device, others)
-            for device, _ in self._devices
-            if not allowed or device.info.index in allowed
-        ]
-        required = self._required_mb(place.entry, known)
-        room = place_model(known.id, required, place.entry.min_device_vram_mb, rooms)
+        claim = self._claim(known)
+        room = choose(claim, self._rooms(list(places), place.allowed_devices))
         device, dtype = next(
             (device, dtype) for device, dtype in self._devices if device.info.index == room.index
         )
-        place.known, place.device = known, device
-        place.dtype, place.required_mb = dtype, required
+        granted, quant = self._grant(claim, room), self._quant(known)
+        known = evolve(known, terms=granted.terms)
+        self.learned.promise(known.id, granted.terms)
+        place.known, place.device, place.dtype = known, device, dtype
+        place.reserved_mb = claim.weights_mb
         place.done_bytes = place.total_bytes = 0  # a download's, until now
-        log.info("model placed", model=known.id, device=room.index, required_mb=required)
-        return self._hosted(known, device, dtype), device
+        log.info(
+            "model placed",
+            model=known.id,
+            device=room.index,
+            weights_mb=claim.weights_mb,
+            kv_mb=granted.kv_mb,
+            context=known.limit.context,
+            bound_by=granted.terms.binds,
+            quant=quant.quant,
+            quant_reason=quant.reason or None,
+        )
+        return self._hosted(known, device, dtype, quant.quant, granted.kv_tokens), device
 
-    def _required_mb(self, entry: CatalogueModel, known: Known) -> int:
-        return entry.vram_mb or required_mb(known, self._devices[0][1])
+    def shrinks(self, place: Place, known: Known, places: Iterable[Place]) -> Sequence[NewSize]:
+        """The KV pools that must be smaller for `place` to get a device; none if that does not help."""
+        there = list(places)
+        rooms = self._rooms(there, place.allowed_devices)
+        return shrinks(self._claim(known), rooms, holdings(there)) or ()
 
-    def _hosted(self, known: Known, device: Device, dtype: Dtype) -> Hosted:
+    def growths(self, places: Iterable[Place]) -> Sequence[NewSize]:
+        """The KV pools that may have back what they gave."""
+        there = list(places)
+        return growths(self._rooms(there), holdings(there))
+
+    def _claim(self, known: Known) -> Claim:
+        dtype, rate = self._devices[0][1], self.learned.rate(known.id)
+        return claim_of(known, dtype, rate, self._quant(known).quant)
+
+    def _quant(self, known: Known) -> Choice:
+        """How its weights are kept: "auto" looks at the largest device, as if it were empty."""
+        device, dtype = self._devices[0]
+        room_mb = max(room.free_mb - room.spare_mb for room in self._empty_rooms())
+        size, capability = known.size, device.info.compute_capability
+        return choose_quant(
+            known.entry.quant, size.num_parameters, size.packable, BYTES[dtype], capability, room_mb
+        )
+
+    def _grant(self, claim: Claim, room: Room) -> Grant:
+        return grant(claim, room, self._config.engine.batch_width)
+
+    def _found(self, claim: Claim, rooms: Sequence[Room]) -> Grant | None:
+        """What a load would get of these rooms."""
+        try:
+            return self._grant(claim, choose(claim, rooms))
+        except HelexaError:
+            return None
+
+    def _rooms(self, places: Sequence[Place], allowed: tuple[int, ...] = ()) -> list[Room]:
+        return [
+            room_of(device, places)
+            for device, _ in self._devices
+            if not allowed or device.info.index in allowed
+        ]
+
+    def _empty_rooms(self) -> list[Room]:
+        infos = [device.info for device, _ in self._devices]
+        return [Room(info.index, info.name, info.usable_mb, info.usable_mb) for info in infos]
+
+    def _hosted(
+        self, known: Known, device: Device, dtype: Dtype, quant: Quant, kv_tokens: int
+    ) -> Hosted:
         admission, engine = self._config.admission, self._config.engine
         rules = Rules(
             admission.max_in_flight or engine.batch_width,
@@ -90,12 +160,21 @@ class Devices:
             admission.max_wait_secs,
             engine.prefill_chunk_tokens,
             engine.batch_width,
+            kv_tokens,
+            self._config.prefix_cache,
+            quant,
         )
 
 
 def room_of(device: Device, places: Iterable[Place]) -> Room:
-    """What the device has left, less what loads in progress and crashed models will take."""
+    """What the device has left, less what its models were promised and have not taken yet."""
     status, info = device.status(), device.info
-    promised = sum(place.promised_mb for place in places if place.device is device)
+    there = [place for place in places if place.device is device]
+    promised = sum(place.promised_mb for place in there)
     free = status.readings.vram_free_mb if status.readings and not status.poisoned else 0
-    return Room(info.index, info.name, info.usable_mb, max(0, free - promised))
+    pools_mb = sum(holding.spare_mb for holding in holdings(there))
+    return Room(info.index, info.name, info.usable_mb, max(0, free - promised), pools_mb)
+
+
+def holdings(places: Iterable[Place]) -> list[Holding]:
+    return [place.holding for place in places if place.holding]

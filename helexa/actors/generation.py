@@ -8,6 +8,7 @@ import trio
 from attrs import define, evolve, field
 
 from helexa.actors.device import Device, Inbox
+from helexa.actors.prefill import Prefill
 from helexa.conversation import (
     Conversation,
     Event,
@@ -27,7 +28,7 @@ from helexa.engine.orders import (
     PromptScores,
     SamplingParams,
 )
-from helexa.fleet.known import Known, Reader, Size
+from helexa.fleet.known import Known, Reader
 from helexa.fleet.limits import clamp_output
 from helexa.fleet.sampling import settle
 from helexa.text.prompt import Prompt
@@ -36,42 +37,39 @@ from helexa.trace import Trace
 
 @define(eq=False)
 class Generation:
-    """What one request holds in the KV cache, and how far its answers are."""
+    """How far the answers of one request are.  `salt` tells whose cached prompts it may use."""
 
     known: Known
     conversation: Conversation
     prompts: Sequence[Prompt]
     trace: Trace
     tick_seconds: float
+    salt: str = ""
+    prefill: Prefill = field(init=False)
     generated_tokens: int = field(default=0, init=False)
     _readers: dict[int, Reader] = field(factory=dict, init=False)  # by sequence
     _choices: dict[int, int] = field(factory=dict, init=False)
     _started: bool = field(default=False, init=False)
-    _prefilled: int = field(default=0, init=False)
+
+    @prefill.default
+    def _begin_prefill(self) -> Prefill:
+        return Prefill([len(prompt.ids) for prompt in self.prompts], self.conversation.n)
 
     # -- what it takes ---------------------------------------------------------------------------
 
     @property
     def prompt_tokens(self) -> int:
         """Each prompt counts once, however many answers it gets."""
-        return sum(len(prompt.ids) for prompt in self.prompts)
+        return self.prefill.total
 
     @property
-    def num_sequences(self) -> int:
-        return self.conversation.num_answers
-
-    @property
-    def kv_tokens(self) -> int:
-        return self.prompt_tokens * self.conversation.n + self.generated_tokens
-
-    def kv_bytes(self, size: Size, dtype_bytes: int) -> int:
-        each = self.kv_tokens // self.num_sequences
-        return self.num_sequences * size.kv_bytes(each, dtype_bytes)
+    def longest_prompt(self) -> int:
+        return max(self.prefill.lengths)
 
     @property
     def usage(self) -> Usage:
         reasoning = sum(reader.reasoning_tokens for reader in self._readers.values())
-        return Usage(self.prompt_tokens, self.generated_tokens, reasoning_tokens=reasoning)
+        return Usage(self.prompt_tokens, self.generated_tokens, self.prefill.cached, reasoning)
 
     # -- what it runs ----------------------------------------------------------------------------
 
@@ -95,6 +93,7 @@ class Generation:
                 constraint=prompt.constraint,
                 script=prompt.script,
                 prompt_logprobs=self.conversation.prompt_logprobs,
+                salt=self.salt,
             )
             for prompt in self.prompts
             for choice in range(self.conversation.n)
@@ -130,8 +129,8 @@ class Generation:
                     case PromptScores(uid, tokens):
                         batch += self._start()
                         batch.append(PromptScored(self._choices[uid], self.known.score(tokens)))
-                    case PrefillProgress(_, done, _):
-                        self._prefilled = done
+                    case PrefillProgress(uid):
+                        self.prefill.moved(self._choices[uid], notice, trio.current_time())
                         if not self._started:
                             batch.append(self._progress)
                     case Failed():
@@ -144,12 +143,12 @@ class Generation:
     def _progress(self) -> Progress:
         if self._started:
             return Progress("decode", self.generated_tokens)
-        return Progress("prefill", self._prefilled, self.prompt_tokens)
+        return Progress("prefill", self.prefill.done, self.prefill.total)
 
     def _start(self) -> Iterator[Event]:
         if not self._started:
             self._started = True
-            yield Started(self.prompt_tokens)
+            yield Started(self.prompt_tokens, self.prefill.cached)
 
     def _read_piece(self, piece: Piece) -> Iterator[Event]:
         trace, now = self.trace, trio.current_time()

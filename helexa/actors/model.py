@@ -9,23 +9,30 @@ from contextlib import aclosing, contextmanager
 import trio
 from attrs import define, field, frozen
 
+from helexa import logs
 from helexa.actors.admission import Admission, ModelGone, Slot
 from helexa.actors.device import Device, Inbox
 from helexa.actors.generation import Generation
+from helexa.config.schema import PrefixCache
 from helexa.conversation import Conversation, Events, Progress
 from helexa.engine.orders import (
     Crashed,
     Dtype,
     Failed,
+    KvUse,
     Load,
     Loaded,
     LoadProgress,
+    Quant,
     Unloaded,
 )
 from helexa.fleet.admission import Rules
 from helexa.fleet.known import Known
+from helexa.fleet.pool import Counted, Pool, check_fits, counted, is_sized, pool_of, salt_of
 from helexa.text.prompt import Prompt
 from helexa.trace import Trace
+
+log = logs.get("helexa.node")
 
 UNLOAD_SECONDS = 30.0  # for the device thread to end its step and free the weights
 
@@ -45,6 +52,9 @@ class Hosted:
     max_wait_seconds: float
     prefill_chunk_tokens: int
     batch_width: int
+    kv_tokens: int
+    prefix_cache: PrefixCache
+    quant: Quant = "none"
 
     @property
     def id(self) -> str:
@@ -70,17 +80,40 @@ class LoadMoved:
     total_bytes: int
 
 
+@frozen
+class Prefilled:
+    """The device computed so many tokens of a prompt in so many seconds."""
+
+    model: str
+    tokens: int
+    seconds: float
+
+
+@frozen
+class PrefixesUsed:
+    model: str
+    counted: Counted
+
+
+ModelNews = Ready | Recovering | LoadMoved | Prefilled | PrefixesUsed
+
+
 @define(eq=False)
 class Model:
     hosted: Hosted
     device: Device
-    _tell: Callable[[Ready | Recovering | LoadMoved], None]
+    _tell: Callable[[ModelNews], None]
+    kv_tokens: int = field(init=False)  # of the KV pool as ordered last; a crash does not change it
     _admission: Admission | None = field(default=None, init=False)
     _leaving: trio.Event = field(factory=trio.Event, init=False)
-    _running: set[Generation] = field(factory=set, init=False)
     _uid: int = field(default=0, init=False)
+    _pool: Pool = field(default=Pool(), init=False)
+    _resized: trio.Event = field(factory=trio.Event, init=False)
     _rate: float = field(default=0.0, init=False)
     _crash: str = field(default="", init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.kv_tokens = self.hosted.kv_tokens
 
     # -- what others call ------------------------------------------------------------------------
 
@@ -99,12 +132,19 @@ class Model:
         return self._admission.load().queue_depth if self._admission else 0
 
     @property
-    def kv_tokens(self) -> int:
-        return sum(generation.kv_tokens for generation in self._running)
+    def pool(self) -> Pool:
+        return self._pool
 
-    def kv_bytes(self, dtype_bytes: int) -> int:
-        size = self.hosted.known.size
-        return sum(generation.kv_bytes(size, dtype_bytes) for generation in self._running)
+    @property
+    def kv_mb(self) -> int:
+        """MiB of the KV pool as it was ordered."""
+        return self.kv_tokens * self.hosted.known.terms.kv_bytes_per_token >> 20
+
+    @property
+    def growing_mb(self) -> int:
+        """MiB that the loaded model's KV pool may take and has not taken yet."""
+        pool = self._pool
+        return max(0, self.kv_tokens - pool.tokens) * pool.bytes_per_token >> 20
 
     @property
     def tokens_per_second(self) -> float:
@@ -120,6 +160,17 @@ class Model:
         with trio.move_on_after(seconds):
             await self.admission.close()
 
+    async def resize(self, kv_tokens: int) -> None:
+        """Give it a KV pool of so many whole blocks, or of what runs in it if that is more.
+
+        Ends when the device has done so, or has lost the model.  One at a time.
+        """
+        if self._admission is None:
+            return
+        self.kv_tokens, self._resized = kv_tokens, trio.Event()
+        self.device.resize(self._uid, kv_tokens)
+        await self._resized.wait()
+
     def leave(self) -> None:
         """Let `run` end and free the model."""
         self._leaving.set()
@@ -131,17 +182,20 @@ class Model:
         trace: Trace,
         tick_seconds: float,
     ) -> Events:
-        """Admission, then the answer.  ModelGone when the model left in the meantime.
+        """Admission, then the answer.  ModelGone when the model left in the meantime, InsufficientVram
+        for a prompt that its KV pool has no room for.
 
         However it ends, the slots and the sequences are given back before the generator is closed.
         """
-        admission = self.admission
+        hosted, admission = self.hosted, self.admission
+        salt = salt_of(trace.principal, hosted.prefix_cache.share)
+        generation = Generation(hosted.known, conversation, prompts, trace, tick_seconds, salt)
+        check_fits(generation.longest_prompt, hosted.known.limit, self._pool)
         slot = admission.ticket(trace.principal, conversation.num_answers)
         try:
             async with aclosing(self._enter(admission, slot, trace, tick_seconds)) as waiting:
                 async for progress in waiting:
                     yield [progress]
-            generation = Generation(self.hosted.known, conversation, prompts, trace, tick_seconds)
             with self._counting(generation):
                 async with aclosing(generation.run(self.device, self._uid)) as batches:
                     async for batch in batches:
@@ -163,13 +217,13 @@ class Model:
 
     @contextmanager
     def _counting(self, generation: Generation) -> Iterator[None]:
-        self._running.add(generation)
         try:
             yield
         finally:
-            self._running.discard(generation)
             generation.trace.usage = generation.usage
             self._measure(generation)
+            if generation.prefill.sample[0]:
+                self._tell(Prefilled(self.hosted.id, *generation.prefill.sample))
 
     def _measure(self, generation: Generation) -> None:
         began_at = generation.trace.first_token_at
@@ -186,7 +240,7 @@ class Model:
         """Load, serve until told to `leave` or until the device loses the model, free the device."""
         if self._leaving.is_set():  # it crashed on its way out: nothing is left to free
             return
-        self._crash = ""
+        self._crash, self._pool = "", Pool()
         uid, inbox = self.device.load(self._load_order)
         loaded = False
         try:
@@ -210,6 +264,7 @@ class Model:
             raise
         finally:
             self._admission = None
+            self._resized.set()
             if loaded and not self._crash:
                 await self._free(uid, inbox)
             else:
@@ -226,6 +281,9 @@ class Model:
             hosted.batch_width,
             hosted.prefill_chunk_tokens,
             hosted.known.script,
+            self.kv_tokens,
+            hosted.prefix_cache.enabled,
+            quant=hosted.quant,
         )
 
     async def _until_loaded(self, inbox: Inbox) -> Ready:
@@ -233,7 +291,11 @@ class Model:
             match await inbox.receive():
                 case LoadProgress(_, done, total):
                     self._tell(LoadMoved(self.hosted.id, done, total))
-                case Loaded(_, weights_bytes, seconds):
+                case Loaded(_, weights_bytes, seconds) as loaded:
+                    self._pool, self.kv_tokens = pool_of(loaded), loaded.kv_tokens
+                    if loaded.alone:
+                        reason = loaded.alone
+                        log.info("sequences run one at a time", model=self.hosted.id, reason=reason)
                     return Ready(self.hosted.id, seconds, weights_bytes >> 20)
                 case Failed(_, error):
                     raise error
@@ -241,14 +303,23 @@ class Model:
                     raise ModelCrashed(reason)
 
     async def _watch(self, inbox: Inbox, serving: trio.CancelScope) -> None:
-        """End the serving when the device loses the model.
+        """Follow what the KV pool holds; end the serving when the device loses the model.
 
         It is told and not raised, because an exception beside a cancellation would leave as a group.
         """
-        notice = await inbox.receive()
+        while isinstance(notice := await inbox.receive(), KvUse):
+            self._use(notice)
         self._crash = notice.reason if isinstance(notice, Crashed) else str(notice)
         self._tell(Recovering(self.hosted.id))  # at once: a request may look for the model now
         serving.cancel()
+
+    def _use(self, use: KvUse) -> None:
+        news = counted(self._pool.use, use)
+        self._pool = self._pool.after(use)
+        if is_sized(use, self.kv_tokens):
+            self._resized.set()
+        if news:
+            self._tell(PrefixesUsed(self.hosted.id, news))
 
     async def _free(self, uid: int, inbox: Inbox) -> None:
         with trio.CancelScope(shield=True, deadline=trio.current_time() + UNLOAD_SECONDS):

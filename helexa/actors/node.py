@@ -16,9 +16,19 @@ from helexa.actors.admission import ModelGone
 from helexa.actors.device import Device
 from helexa.actors.devices import Devices
 from helexa.actors.mailbox import Mailbox
-from helexa.actors.model import LoadMoved, Model, Ready, Recovering
+from helexa.actors.model import (
+    LoadMoved,
+    Model,
+    ModelNews,
+    Prefilled,
+    PrefixesUsed,
+    Ready,
+    Recovering,
+)
 from helexa.actors.place import Asker, AtStart, NodeStatus, Place, state_of
+from helexa.actors.placing import Placing
 from helexa.actors.ports import Desired, Library
+from helexa.actors.preparing import prepare
 from helexa.actors.supervisor import RestartPolicy, keep_running
 from helexa.config.schema import Config
 from helexa.conversation import Conversation, Events
@@ -34,7 +44,8 @@ from helexa.errors import (
     ServiceUnavailable,
 )
 from helexa.fleet.catalogue import CatalogueModel
-from helexa.fleet.known import Known, too_long
+from helexa.fleet.known import Known
+from helexa.fleet.pool import Counted
 from helexa.messages import (
     Emptied,
     FindModel,
@@ -77,6 +88,7 @@ class Node:
         self.name = config.node.name
         self._config = config
         self._devices = Devices(config, devices)
+        self._placing = Placing(self._devices)
         self._library = library
         self._desired = desired
         self._metrics = metrics
@@ -115,15 +127,22 @@ class Node:
         return (await self._mailbox.ask(FindModel(model))).hosted.known
 
     async def known(self, entry: CatalogueModel) -> Known:
-        """What the model is loaded with, else what its files say; a HelexaError if neither is known."""
+        """What the model has where it was placed, else what its files say and a load would find.
+
+        A HelexaError if neither is known.
+        """
         try:
             return await self.loaded(entry.id)
         except NotLoaded:
-            return await self._library.known(entry)
+            place = self._places.get(entry.id)
+            if place and place.known and place.device:  # it comes, or goes
+                return place.known
+            known = await self._library.known(entry)
+            return self._devices.estimated(known, self._places.values())
 
-    def could_fit(self, entry: CatalogueModel, known: Known) -> bool:
+    def could_fit(self, known: Known) -> bool:
         """Whether the model would fit a device of this host that is otherwise empty."""
-        return self._devices.could_fit(entry, known)
+        return self._devices.could_fit(known)
 
     def prepare(self, known: Known, conversation: Conversation) -> Prepare:
         """Begin to make the prompts; wait on the `reply` of what this returns."""
@@ -162,9 +181,8 @@ class Node:
 
         It may crash and be run again: its models end with it and are brought up anew.
         """
-        for (
-            place
-        ) in self._places.values():  # of a life that crashed: no load of it ended the process
+        for place in self._places.values():
+            # of a life that crashed: no load of it ended the process
             if place.status == "loading":
                 self._desired.failed(place.entry.id)
         self._places.clear()
@@ -179,6 +197,7 @@ class Node:
         self._pending = [start.entry.id for start in wanted]
         self._not_activated = {start.entry.id for start in entries if start.given_up}
         async with trio.open_nursery() as self._nursery:
+            self._nursery.start_soon(self._placing.run, self._places.values())
             self._nursery.start_soon(self._bring_up, wanted)
             task_status.started()
             await self._mailbox.serve(self._handle)
@@ -212,7 +231,7 @@ class Node:
             case FindModel():
                 message.reply.set(self._find(message.model))
             case Prepare():
-                self._nursery.start_soon(self._prepare, message)
+                self._nursery.start_soon(prepare, self._library, message)
             case GetStatus():
                 message.reply.set(self._status())
             case Emptied(place, request):
@@ -220,7 +239,7 @@ class Node:
             case Told(place, what) if self._places.get(place.entry.id) is place:
                 self._told(place, what)
 
-    def _told(self, place: Place, what: Ready | Recovering | LoadMoved | Gone) -> None:
+    def _told(self, place: Place, what: ModelNews | Gone) -> None:
         match what:
             case LoadMoved(_, done, total):
                 place.done_bytes, place.total_bytes = done, total
@@ -228,30 +247,15 @@ class Node:
                 self._ready(place, seconds, weights_mb)
             case Recovering():
                 self._recovering(place)
+            case Prefilled(model, tokens, seconds):
+                self._devices.learned.prefilled(model, tokens, seconds)
+            case PrefixesUsed(model, counted):
+                self._metrics.prefixes_used(model, self.name, counted)
             case Gone(error):
                 self._gone(place, error)
 
-    def _tell(self, place: Place, what: Ready | Recovering | LoadMoved | Gone) -> None:
+    def _tell(self, place: Place, what: ModelNews | Gone) -> None:
         self._mailbox.tell(Told(place, what))
-
-    # -- preparing -------------------------------------------------------------------------------
-
-    async def _prepare(self, request: Prepare) -> None:
-        """Beside all else: a long conversation takes seconds to render and tokenise."""
-        limit = request.known.limit
-        try:
-            with request.scope:
-                prompts = await self._library.prompts(request.known, request.conversation)
-                longest = max(len(prompt.ids) for prompt in prompts)
-                if longest > limit.input:
-                    param = "prompt" if request.conversation.texts else "messages"
-                    raise too_long(limit, longest, param=param)
-                request.reply.set(prompts)
-        except HelexaError as error:
-            request.reply.fail(error)
-        except Exception as bug:  # one request's bug must not take the node down
-            log.exception("prompt ended by a bug", bug, model=request.known.id)
-            request.reply.fail(HelexaError("the prompt could not be made: an internal error"))
 
     # -- finding ---------------------------------------------------------------------------------
 
@@ -343,8 +347,7 @@ class Node:
         if place.by != "request" or entry.download == "on_demand":
             await self._library.fetch(entry, self._show_fetch(place))
         known = await self._library.known(entry)
-        await self._devices.refresh()
-        hosted, device = self._devices.place(place, known, self._places.values())
+        hosted, device = await self._placing.place(place, known, self._places.values())
         place.model = model = Model(hosted, device, partial(self._tell, place))
         name = f"model {entry.id}"
         await keep_running(name, model.run, self._policy, on_crash=self._count_crash)
@@ -369,6 +372,7 @@ class Node:
         place.status, place.weights_mb, place.num_failures = "loaded", weights_mb, 0
         self._not_activated.discard(model)
         self._metrics.load_ended(model, self.name, "loaded", seconds)
+        self._metrics.prefixes_used(model, self.name, Counted())  # series begin at 0
         if place.by == "request":
             self._metrics.cold_start(model, self.name)
         log.info("model loaded", model=model, seconds=seconds, weights_mb=weights_mb)
@@ -450,6 +454,7 @@ class Node:
         was_asked = place.status == "unloading"
         is_poisoned = place.device is not None and place.device.status().poisoned
         place.model, place.device = None, None
+        self._placing.freed()
         place.answer_unloads()
         if was_asked and place.load_waiters:  # asked for again while it went
             self._begin(place)

@@ -11,12 +11,10 @@ from helexa.actors.model import Model
 from helexa.engine.orders import Dtype
 from helexa.errors import HelexaError
 from helexa.fleet.catalogue import CatalogueModel
-from helexa.fleet.dtype import BYTES
 from helexa.fleet.entry import ModelStatus
 from helexa.fleet.known import Known
-
-PLACED_CONTEXT_TOKENS = 4096  # KV cache that placement counts in for a model
-
+from helexa.fleet.pool import Pool
+from helexa.fleet.resizing import Holding
 
 Asker = Literal["request", "operator", "start"]
 
@@ -41,7 +39,7 @@ class Place:
     known: Known | None = None
     device: Device | None = None
     dtype: Dtype = "fp32"
-    required_mb: int = 0
+    reserved_mb: int = 0  # for its weights, until they are there
     weights_mb: int = 0
     model: Model | None = None
     done_bytes: int = 0
@@ -56,12 +54,51 @@ class Place:
     @property
     def promised_mb(self) -> int:
         """What of its memory is not taken yet and yet not to be given away."""
-        if self.status == "recovering":
-            return self.required_mb
-        if self.status != "loading":
+        if self.model is None:
             return 0
-        left = 1 - self.done_bytes / self.total_bytes if self.total_bytes else 1.0
-        return int(self.required_mb * left)
+        if self.status == "recovering":
+            return self.reserved_mb + self.model.kv_mb
+        if self.status == "loading":
+            left = 1 - self.done_bytes / self.total_bytes if self.total_bytes else 1.0
+            return int(self.reserved_mb * left) + self.model.kv_mb
+        return self.model.growing_mb + (self.pool.untouched_mb if self._is_lazy else 0)
+
+    @property
+    def looks_for_room(self) -> bool:
+        return self.status == "loading" and self.device is None
+
+    @property
+    def holding(self) -> Holding | None:
+        """Its KV pool, if it is loaded: what it could give to others, or get back."""
+        if self.status != "loaded" or not self.known or not self.device or not self.model:
+            return None
+        pool, granted = self.pool, self.model.hosted.kv_tokens
+        return Holding(
+            self.entry.id,
+            self.device.info.index,
+            pool.tokens,
+            granted,
+            promised_tokens=self.known.limit.context,
+            running_tokens=pool.use.running_tokens,
+            bytes_per_token=pool.bytes_per_token,
+        )
+
+    @property
+    def pool(self) -> Pool:
+        return self.model.pool if self.model else Pool()
+
+    @property
+    def _is_lazy(self) -> bool:
+        """A CPU's memory is taken only when it is first written."""
+        return self.device is not None and self.device.info.kind == "cpu"
+
+    @property
+    def used_mb(self) -> int:
+        """MiB of its device that the model holds."""
+        if self.model is None:
+            return 0
+        pool = self.pool
+        return self.weights_mb + (pool.held_bytes >> 20 if self._is_lazy else pool.total_mb)
 
     def answer_loads(self, error: HelexaError | None = None) -> None:
         """Tell those who wait for the load that it is done, or of the error, a copy each."""
@@ -91,8 +128,7 @@ class ModelState:
     vram_used_mb: int
     in_flight: int
     queue_depth: int
-    kv_tokens: int
-    kv_bytes: int
+    pool: Pool
     tokens_per_second: float
     done_bytes: int
     total_bytes: int
@@ -117,27 +153,17 @@ class NodeStatus:
         return next((state for state in self.models if state.entry.id == model), None)
 
 
-def required_mb(known: Known, dtype: Dtype) -> int:
-    """MiB for the weights and the KV cache of one usual sequence."""
-    width = BYTES[dtype]
-    context = min(known.limit.context, PLACED_CONTEXT_TOKENS)
-    kv = known.size.kv_bytes(context, width)
-    return (known.size.weights_bytes(width) + kv) // 2**20 + 1
-
-
 def state_of(place: Place) -> ModelState:
-    model, known = place.model, place.known
-    kv_bytes = model.kv_bytes(BYTES[place.dtype]) if model else 0
+    model = place.model
     return ModelState(
         entry=place.entry,
-        known=known,
+        known=place.known,
         status=place.status,
         devices=(place.device.info.index,) if place.device else (),
-        vram_used_mb=place.weights_mb + kv_bytes // 2**20 if model else 0,
+        vram_used_mb=place.used_mb,
         in_flight=model.in_flight if model else 0,
         queue_depth=model.queue_depth if model else 0,
-        kv_tokens=model.kv_tokens if model else 0,
-        kv_bytes=kv_bytes,
+        pool=place.pool,
         tokens_per_second=model.tokens_per_second if model else 0.0,
         done_bytes=place.done_bytes,
         total_bytes=place.total_bytes,

@@ -93,6 +93,12 @@ class Engine:
 
 
 @frozen
+class PrefixCache:
+    enabled: bool = True
+    share: Literal["account", "all"] = "account"
+
+
+@frozen
 class Limits:
     max_prompt_tokens: int = field(default=0, validator=not_negative)
     max_body_mb: float = field(default=32.0, validator=positive)
@@ -132,6 +138,7 @@ class Config:
     store: Store = Store()
     models: Models = Models()
     engine: Engine = Engine()
+    prefix_cache: PrefixCache = PrefixCache()
     limits: Limits = Limits()
     admission: Admission = Admission()
     fleet: Fleet = Fleet()

@@ -93,13 +93,24 @@ def models(found: list[Json]) -> list[str]:
             model.get("queue_depth"),
             (model.get("limit") or {}).get("input"),
             (model.get("limit") or {}).get("output"),
+            kv(model),
             rate(model.get("tokens_per_second")),
-            model.get("error") or "",
+            model.get("error") or alone(model),
         )
         for model in found
     ]
-    counts = (">MEMORY", ">RUNNING", ">WAITING", ">INPUT", ">OUTPUT", ">TOK/S")
+    counts = (">MEMORY", ">RUNNING", ">WAITING", ">INPUT", ">OUTPUT", ">KV", ">TOK/S")
     return table(("MODEL", "STATUS", "DEVICE", *counts, ""), rows) if rows else []
+
+
+def kv(model: Json) -> str | None:
+    """Tokens in the KV pool of those that it has room for."""
+    total = model.get("kv_pool_tokens")
+    return f"{model.get('kv_tokens', 0)}/{total}" if total else None
+
+
+def alone(model: Json) -> str:
+    return f"one at a time: {model['alone']}" if model.get("alone") else ""
 
 
 def rate(value: float | None) -> str | None:
@@ -144,6 +155,29 @@ def requests(found: list[Json]) -> list[str]:
     ]
     headers = ("TIME", "REQUEST", "KEY", "MODEL", "STATUS", *times, *counts)
     return table(headers, rows) if rows else ["no requests"]
+
+
+def why_limit(told: Json) -> list[str]:
+    """The limit, then each of its terms; an arrow points at the one that binds."""
+    limit = told.get("limit") or {}
+    promise = "which it keeps while it is loaded"
+    if told.get("limit_estimated"):
+        promise = "an estimate: a load finds what is free then"
+    rows = [
+        (
+            "->" if term.get("name") == told.get("binds") else "",
+            term.get("name"),
+            term.get("tokens"),
+            term.get("from"),
+        )
+        for term in told.get("terms") or []
+    ]
+    return [
+        f"{escape(str(told.get('model')))} ({escape(str(told.get('status')))}): context "
+        f"{limit.get('context')} = input {limit.get('input')} + output {limit.get('output')}, {promise}",
+        "",
+        *table(("", "TERM", ">TOKENS", "FROM"), rows),
+    ]
 
 
 def outcome(record: Json) -> str:

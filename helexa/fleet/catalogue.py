@@ -9,10 +9,11 @@ from attrs import field, frozen
 from helexa.config import checks
 from helexa.config.checks import Unfit, between, not_negative
 from helexa.errors import StoreError
+from helexa.fleet.limits import PREFILL_SECONDS
 from helexa.store.source import FORMS, name_of, parse_source
 from helexa.text.markup.names import ToolFormat
 
-QUANT = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,31}")
+QUANT = re.compile(r"[A-Za-z][A-Za-z0-9_+-]{0,31}")
 NO_QUANT = ("", "none")
 
 
@@ -84,9 +85,11 @@ class SamplingDefaults:
 class CatalogueModel:
     """One `[[models]]` table.
 
-    `quant` is told and not applied: weights run as they are.  `download` says whether a request may
+    `quant` is one of `helexa.fleet.quant.POLICIES`, "auto", or the name of another quantisation, which
+    stands for the nearest policy; "" is "none".  `download` says whether a request may
     bring the files in, or only an operator.  `script` (a file of rules) and `tokenizer` are a script
-    model's; "" is the demo model's tokenizer.
+    model's; "" is the demo model's tokenizer.  `max_context`, `output_reserve`, `kv_budget_mb` (all of the
+    KV pool) and `prefill_limit_seconds` bound the context; 0 leaves each out.
     """
 
     id: str = field(validator=checks.model_id)
@@ -104,6 +107,8 @@ class CatalogueModel:
     capabilities: tuple[str, ...] = ("text",)
     max_context: int = field(default=0, validator=not_negative)
     output_reserve: int = field(default=0, validator=not_negative)
+    kv_budget_mb: int = field(default=0, validator=not_negative)
+    prefill_limit_seconds: float = field(default=PREFILL_SECONDS, validator=not_negative)
     cost: Cost | None = None
     sampling: SamplingDefaults = SamplingDefaults()
 

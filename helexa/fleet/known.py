@@ -7,10 +7,11 @@ from typing import Protocol
 from attrs import frozen
 
 from helexa.conversation import ChoiceFinished, Conversation, Delta, TokenLogprob
-from helexa.engine.orders import Piece, ScriptLoad, Top
+from helexa.engine.orders import Piece, Quant, ScriptLoad, Top
 from helexa.errors import ContextLengthExceeded, ServiceUnavailable
 from helexa.fleet.catalogue import CatalogueModel, SamplingDefaults
-from helexa.fleet.limits import Limit
+from helexa.fleet.limits import Limit, Terms
+from helexa.fleet.quant import Packable, weights_bytes
 from helexa.text.prompt import Prompt
 
 Scores = Sequence[tuple[int, float, Top]]  # token id, log-probability, alternatives
@@ -44,20 +45,25 @@ class Size:
     full_layers: int
     sliding_layers: int = 0
     window: int = 0
+    packable: Packable = Packable()
 
-    def weights_bytes(self, dtype_bytes: int) -> int:
-        return self.num_parameters * dtype_bytes
+    def weights_bytes(self, dtype_bytes: int, quant: Quant = "none") -> int:
+        return weights_bytes(self.num_parameters, self.packable, quant, dtype_bytes)
 
-    def kv_bytes(self, tokens: int, dtype_bytes: int) -> int:
-        """The KV cache of one sequence of `tokens`."""
-        kept = self.full_layers * tokens + self.sliding_layers * min(tokens, self.window)
-        return self.elements_per_token * kept * dtype_bytes
+    def kv_bytes_per_token(self, dtype_bytes: int) -> int:
+        """That every further token of a sequence takes in the KV cache."""
+        return self.full_layers * self.elements_per_token * dtype_bytes
+
+    def kv_window_bytes(self, dtype_bytes: int) -> int:
+        """That the sliding layers of one sequence take, however long it is."""
+        return self.sliding_layers * self.window * self.elements_per_token * dtype_bytes
 
 
 @frozen(eq=False)
 class Known:
     """One model's files, read.
 
+    `terms` bound its context: of a model that was placed with what was found there, else as stated.
     `finish` adds to the prompts of a conversation what its answers are bound to (slow: a worker
     thread's work; InvalidRequest where that is impossible).  `reader` makes a reader for answer number
     n to a prompt, `score` tells the tokens of a prompt that were scored in its vocabulary's words.
@@ -68,7 +74,7 @@ class Known:
     entry: CatalogueModel
     path: Path
     size: Size
-    limit: Limit
+    terms: Terms
     stop_ids: frozenset[int]
     defaults: SamplingDefaults
     tool_call: bool
@@ -82,6 +88,10 @@ class Known:
     @property
     def id(self) -> str:
         return self.entry.id
+
+    @property
+    def limit(self) -> Limit:
+        return self.terms.limit
 
 
 def too_long(

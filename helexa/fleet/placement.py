@@ -8,16 +8,24 @@ from helexa.errors import HelexaError, InsufficientVram, ModelNotFound
 
 HEADROOM_MB, HEADROOM_PART = 2048, 0.10  # for activations
 FLOOR_MB, FLOOR_PART = 1500, 0.05  # never planned away
+MAKE_ROOM = (
+    "Unload another model, give one a kv_budget_mb or a max_context, or stop other programs to make "
+    "room."
+)
 
 
 @frozen
 class Room:
-    """What a device has: MiB in all and MiB that nobody uses or was promised."""
+    """What a device has: MiB in all and MiB that nobody uses or was promised.
+
+    The KV pools of its models could give `pools_mb` MiB more.
+    """
 
     index: int
     name: str
     total_mb: int
     free_mb: int
+    pools_mb: int = 0
 
     @property
     def spare_mb(self) -> int:
@@ -44,18 +52,15 @@ def place(model: str, required_mb: int, min_device_mb: int, rooms: Sequence[Room
 def _refusal(
     model: str, required_mb: int, min_device_mb: int, rooms: Sequence[Room], able: Sequence[Room]
 ) -> HelexaError:
-    have = "; ".join(
-        f"device {room.index} ({room.name}) has {room.free_mb} MB free of {room.total_mb} MB "
-        f"and keeps {room.spare_mb} MB spare"
-        for room in rooms
-    )
+    have = "; ".join(_told(room) for room in rooms)
     need = f"model {model} needs {required_mb} MB"
     if min_device_mb:
         need += f" on a device of at least {min_device_mb} MB"
     free_mb = max((room.free_mb for room in rooms), default=0)
     if any(required_mb + room.spare_mb <= room.total_mb for room in able):
+        comes = any(required_mb + room.spare_mb <= room.free_mb + room.pools_mb for room in able)
         return InsufficientVram(
-            f"{need}: {have}. Unload another model or stop other programs to make room.",
+            f"{need}: {have}. {'They are busy with it: try again.' if comes else MAKE_ROOM}",
             retry_after=5,
             required_mb=required_mb,
             free_mb=free_mb,
@@ -66,4 +71,16 @@ def _refusal(
         param="model",
         required_mb=required_mb,
         free_mb=free_mb,
+    )
+
+
+def _told(room: Room) -> str:
+    has = (
+        f"device {room.index} ({room.name}) has {room.free_mb} MB free of {room.total_mb} MB "
+        f"and keeps {room.spare_mb} MB spare"
+    )
+    return (
+        f"{has}, and the KV pools of its models can give {room.pools_mb} MB"
+        if room.pools_mb
+        else has
     )

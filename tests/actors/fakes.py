@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import trio
-from attrs import define, field
+from attrs import define, evolve, field
 
 from helexa.actors.device import Deliver, Device
 from helexa.actors.node import Node
@@ -27,6 +27,7 @@ from helexa.engine.orders import (
     Add,
     Crashed,
     Failed,
+    KvUse,
     Load,
     Loaded,
     LoadProgress,
@@ -35,6 +36,7 @@ from helexa.engine.orders import (
     Piece,
     PrefillProgress,
     PromptScores,
+    Resize,
     Stop,
     Top,
     Unload,
@@ -43,24 +45,34 @@ from helexa.engine.orders import (
 from helexa.errors import HelexaError, ServiceUnavailable
 from helexa.fleet.catalogue import CatalogueModel, SamplingDefaults
 from helexa.fleet.known import Known, Size
-from helexa.fleet.limits import Limit
+from helexa.fleet.limits import Terms
 from helexa.metrics import Metrics
 from helexa.text.prompt import Prompt
 from helexa.trace import Trace
 
 STOP_ID = 0
+KV_BYTES_PER_TOKEN = 4096  # of FakeLibrary's models in fp32
 
 
 @define(eq=False)
 class FakeWorker:
-    """Counts: every step gives each live sequence its next number, until max_tokens."""
+    """Counts: every step gives each live sequence its next number, until max_tokens.
+
+    A prompt is read in steps of `chunk_tokens`, and kept for those of the same salt that begin alike.
+    """
 
     load_steps: int = 2
+    chunk_tokens: int = 10**6
+    kv_tokens: int | None = None  # instead of what was ordered
+    alone: str = ""
     refuse_loads: list[HelexaError] = field(factory=list)
     models: dict[int, str] = field(factory=dict)
+    loads: dict[int, Load] = field(factory=dict)
+    pools: dict[int, "FakePool"] = field(factory=dict)
     loading: dict[int, int] = field(factory=dict)
     live: dict[int, tuple[Add, int]] = field(factory=dict)
     orders: list[Add] = field(factory=list)
+    resizes: list[tuple[str, int]] = field(factory=list)
     num_loads: int = 0
     crash: Exception | None = None
 
@@ -68,14 +80,14 @@ class FakeWorker:
     def idle(self) -> bool:
         return not self.live and not self.loading
 
-    def apply(self, order: Load | Unload | Add | Abort) -> Sequence[Notice]:
+    def apply(self, order: Load | Unload | Resize | Add | Abort) -> Sequence[Notice]:
         match order:
             case Load(uid):
                 self.num_loads += 1
                 if self.refuse_loads:
                     return [Failed(uid, self.refuse_loads.pop(0))]
                 self.loading[uid] = 0
-                self.models[uid] = order.model
+                self.models[uid], self.loads[uid] = order.model, order
             case Unload(uid):
                 gone = [u for u, (add, _) in self.live.items() if add.model_uid == uid]
                 failed = [Failed(u, ServiceUnavailable("unloaded")) for u in gone]
@@ -83,13 +95,20 @@ class FakeWorker:
                     del self.live[u]
                 self.models.pop(uid, None)  # it may have crashed already
                 return [*failed, Unloaded(uid)]
+            case Resize(uid, kv_tokens) if uid in self.models:
+                self.resizes.append((self.models[uid], kv_tokens))
+                self.pools[uid].resize(kv_tokens, self._running(uid))
+                return self._told(uid)
             case Add(uid, model_uid):
                 if model_uid not in self.models:
                     return [Failed(uid, ServiceUnavailable("no such model"))]
                 self.orders.append(order)
                 self.live[uid] = (order, 0)
+                self.pools[model_uid].begin(order)
             case Abort(uid):
-                self.live.pop(uid, None)
+                add, _ = self.live.pop(uid, (None, 0))
+                if add is not None:
+                    return self._told(add.model_uid)
                 if self.loading.pop(uid, None) is not None:
                     self.models.pop(uid, None)
         return []
@@ -98,14 +117,17 @@ class FakeWorker:
         if self.crash is not None:
             error, self.crash = self.crash, None
             raise error
-        return [*self._load_on(), *self._count_on()]
+        told = [*self._load_on(), *self._count_on()]
+        return [*told, *(use for uid in self.models for use in self._told(uid))]
 
     def _load_on(self) -> list[Notice]:
         notices: list[Notice] = []
         for uid, done in list(self.loading.items()):
             if done == self.load_steps:
                 del self.loading[uid]
-                notices.append(Loaded(uid, 1 << 20, 1.0))
+                tokens = self.loads[uid].kv_tokens if self.kv_tokens is None else self.kv_tokens
+                self.pools[uid] = FakePool(tokens)
+                notices.append(Loaded(uid, 1 << 20, 1.0, tokens, KV_BYTES_PER_TOKEN, self.alone))
             else:
                 self.loading[uid] = done + 1
                 notices.append(LoadProgress(uid, done + 1, self.load_steps))
@@ -115,7 +137,9 @@ class FakeWorker:
         notices: list[Notice] = []
         for uid, (add, count) in list(self.live.items()):
             if count == 0:
-                notices.append(PrefillProgress(uid, len(add.prompt), len(add.prompt)))
+                notices.append(self.pools[add.model_uid].read(add, self.chunk_tokens))
+                if notices[-1].done_tokens < len(add.prompt):
+                    continue
                 if add.prompt_logprobs is not None:
                     notices.append(PromptScores(uid, tuple((t, -1.0, ()) for t in add.prompt)))
             count += 1
@@ -126,6 +150,13 @@ class FakeWorker:
             else:
                 self.live[uid] = (add, count)
         return notices
+
+    def _told(self, uid: int) -> list[Notice]:
+        return self.pools[uid].news(uid, self._running(uid)) if uid in self.pools else []
+
+    def _running(self, uid: int) -> int:
+        live = [(add, count) for add, count in self.live.values() if add.model_uid == uid]
+        return sum(len(add.prompt) + count for add, count in live)
 
     def forget(self) -> None:
         self.live.clear()
@@ -143,6 +174,50 @@ class FakeWorker:
             *(Failed(u, ServiceUnavailable("the model crashed")) for u in failed),
             Crashed(uid, "boom"),
         ]
+
+
+@define(eq=False)
+class FakePool:
+    """Keeps every prompt that was read, and forgets the oldest when it is made smaller."""
+
+    total: int
+    kept: list[tuple[str, tuple[int, ...]]] = field(factory=list)
+    done: dict[int, int] = field(factory=dict)
+    cached: dict[int, int] = field(factory=dict)
+    hits: int = 0
+    told: tuple[int, int, int] | None = (0, 0, 0)
+
+    def begin(self, add: Add) -> None:
+        mine = (prompt for salt, prompt in self.kept if salt == add.salt)
+        shared = max((num_shared(add.prompt[:-1], prompt) for prompt in mine), default=0)
+        self.done[add.uid] = self.cached[add.uid] = shared
+        self.hits += shared > 0
+
+    def read(self, add: Add, tokens: int) -> PrefillProgress:
+        done = self.done[add.uid] = min(len(add.prompt), self.done[add.uid] + tokens)
+        if done == len(add.prompt):
+            self.kept.append((add.salt, add.prompt))
+        return PrefillProgress(add.uid, done, len(add.prompt), self.cached[add.uid])
+
+    def resize(self, kv_tokens: int, running: int) -> None:
+        self.total = max(kv_tokens, running)
+        while self.kept and running + sum(len(prompt) for _, prompt in self.kept) > self.total:
+            self.kept.pop(0)
+        self.told = None  # it is answered, though nothing else changed
+
+    def news(self, uid: int, running: int) -> list[Notice]:
+        cached = sum(len(prompt) for _, prompt in self.kept)
+        now = (running, cached, self.hits)
+        if now == self.told:
+            return []
+        self.told = now
+        saved = sum(self.cached.values())
+        return [KvUse(uid, running, cached, self.total, len(self.kept), self.hits, saved)]
+
+
+def num_shared(one: Sequence[int], other: Sequence[int]) -> int:
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((i for i, (a, b) in pairs if a != b), min(len(one), len(other)))
 
 
 class VirtualDriver:
@@ -209,8 +284,10 @@ class NumberReader:
 class FakeLibrary:
     """Every model has files; a prompt is one token per character of its last message."""
 
-    def __init__(self, limit: Limit = Limit(1000, 800, 200), num_parameters: int = 1 << 20) -> None:
-        self._limit = limit
+    def __init__(
+        self, terms: Terms = Terms(1000, output_reserve=200), num_parameters: int = 1 << 20
+    ) -> None:
+        self._terms = terms
         self._num_parameters = num_parameters
         self.prompt_seconds = 0.0
         self.num_prompts_in_work = 0
@@ -222,7 +299,7 @@ class FakeLibrary:
             entry=entry,
             path=Path("/nowhere"),
             size=Size(self._num_parameters, elements_per_token=64, full_layers=16),
-            limit=self._limit,
+            terms=evolve(self._terms, kv_budget_mb=entry.kv_budget_mb),
             stop_ids=frozenset({STOP_ID}),
             defaults=SamplingDefaults(),
             tool_call=False,

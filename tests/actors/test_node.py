@@ -438,6 +438,17 @@ async def test_a_model_that_fits_no_device_is_refused_with_the_figures(
     assert refused.value.details["free_mb"] == 16_000
 
 
+@pytest.mark.parametrize(
+    ("wanted", "quant"), [("", "none"), ("auto", "int4+bf16"), ("int8", "int8"), ("Q4_K_M", "int4")]
+)
+async def test_a_load_keeps_weights_as_the_entry_says(
+    autojump_clock: object, host: FakeHost, wanted: str, quant: str
+) -> None:
+    await host.node.load(entry("one", quant=wanted)).reply.wait()
+    (order,) = host.worker.loads.values()
+    assert order.quant == quant
+
+
 async def test_what_other_loads_were_promised_is_not_promised_again(
     autojump_clock: object, host: FakeHost
 ) -> None:

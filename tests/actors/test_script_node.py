@@ -22,7 +22,7 @@ from helexa.engine.orders import Load, Piece, Script, ScriptLoad
 from helexa.errors import InsufficientVram, ServiceUnavailable
 from helexa.fleet.catalogue import CatalogueModel, SamplingDefaults
 from helexa.fleet.known import Known, Size
-from helexa.fleet.limits import Limit
+from helexa.fleet.limits import Terms
 from helexa.text.prompt import Prompt
 
 END = 0
@@ -52,7 +52,7 @@ class ScriptLibrary(FakeLibrary):
             entry=entry,
             path=Path("/nowhere"),
             size=Size(0, 0, 0),
-            limit=Limit(1000, 800, 200),
+            terms=Terms(1000, output_reserve=200),
             stop_ids=frozenset({END}),
             defaults=SamplingDefaults(),
             tool_call=False,

@@ -127,7 +127,7 @@ async def live_through(script: Script, shutdown: bool) -> None:
 
 async def assert_at_rest(world: World) -> None:
     status = await world.host.node.status()
-    assert [(m.in_flight, m.queue_depth, m.kv_tokens) for m in status.models] == [
+    assert [(m.in_flight, m.queue_depth, m.pool.use.running_tokens) for m in status.models] == [
         (0, 0, 0) for _ in status.models
     ]
     assert world.host.worker.live == {}

@@ -38,9 +38,11 @@ STATUS: dict[str, Any] = {
             "in_flight": 2,
             "queue_depth": 1,
             "limit": {"context": 8192, "input": 6144, "output": 2048},
+            "kv_tokens": 512,
+            "kv_pool_tokens": 65536,
             "tokens_per_second": 812.34,
         },
-        {"id": "ghost", "status": "failed", "error": "it needs 90000 MB"},
+        {"id": "ghost", "status": "failed", "error": "it needs 9000 MB"},
     ],
     "errors": [
         {"time": 0, "message": "model ghost could not be loaded"},
@@ -70,9 +72,9 @@ def test_a_status_shows_everything_at_a_glance() -> None:
         "0 RTX 5090  ██████████░░░░░░░░░░ 16.0 GB of 32.0 GB (2.0 GB by other programs)  87 %  61 °C  320 W\n"
         "1 CPU       ░░░░░░░░░░░░░░░░░░░░ 0.0 GB of 8.0 GB                                  -      -      -\n"
         "\n"
-        "MODEL  STATUS  DEVICE  MEMORY  RUNNING  WAITING  INPUT  OUTPUT  TOK/S\n"
-        "demo   loaded  0       0.8 GB        2        1   6144    2048  812.3\n"
-        "ghost  failed  -            -        -        -      -       -      -  it needs 90000 MB\n"
+        "MODEL  STATUS  DEVICE  MEMORY  RUNNING  WAITING  INPUT  OUTPUT         KV  TOK/S\n"
+        "demo   loaded  0       0.8 GB        2        1   6144    2048  512/65536  812.3\n"
+        "ghost  failed  -            -        -        -      -       -          -      -  it needs 9000 MB\n"
         "\n"
         "LAST ERRORS\n"
         "00:00:00  model ghost could not be loaded\n"

@@ -1,0 +1,93 @@
+"""What the load of a model asks of a device, and what it gets there."""
+
+from collections.abc import Sequence
+
+from attrs import evolve, frozen
+
+from helexa.engine.orders import Dtype, Quant
+from helexa.errors import InsufficientVram
+from helexa.fleet.dtype import BYTES
+from helexa.fleet.known import Known
+from helexa.fleet.limits import PrefillRate, Terms, pool_tokens
+from helexa.fleet.placement import Room, place
+
+
+@frozen
+class Claim:
+    """MiB for the weights, and for the shortest context that the model is loaded with."""
+
+    model: str
+    terms: Terms
+    weights_mb: int
+    least_kv_mb: int
+    min_device_mb: int
+
+    @property
+    def required_mb(self) -> int:
+        return self.weights_mb + self.least_kv_mb
+
+
+@frozen
+class Grant:
+    """What a model has on its device: the terms of its context, and a KV pool of so many tokens."""
+
+    terms: Terms
+    kv_tokens: int
+
+    @property
+    def kv_mb(self) -> int:
+        """MiB of the pool once all of it is in use."""
+        return self.kv_tokens * self.terms.kv_bytes_per_token >> 20
+
+
+def claim_of(known: Known, dtype: Dtype, rate: PrefillRate, quant: Quant = "none") -> Claim:
+    """What a load in `dtype`, packed as `quant` says, asks for; the entry's `vram_mb` overrules that.
+
+    InsufficientVram where the operator's budget is too small for the shortest context.
+    """
+    entry, size, width = known.entry, known.size, BYTES[dtype]
+    terms = evolve(
+        known.terms,
+        kv_bytes_per_token=size.kv_bytes_per_token(width),
+        kv_window_bytes=size.kv_window_bytes(width),
+        prefill_rate=None if known.script else rate,
+    )
+    least_kv = kv_bytes(terms, terms.least_tokens)
+    check_budget(known, terms, least_kv)
+    least_kv_mb = least_kv >> 20
+    reckoned = (size.weights_bytes(width, quant) + least_kv) // 2**20 + 1
+    required = entry.vram_mb or reckoned
+    weights_mb = max(0, required - least_kv_mb)
+    return Claim(known.id, terms, weights_mb, least_kv_mb, entry.min_device_vram_mb)
+
+
+def kv_bytes(terms: Terms, tokens: int) -> int:
+    """Of one sequence."""
+    return tokens * terms.kv_bytes_per_token + terms.kv_window_bytes
+
+
+def check_budget(known: Known, terms: Terms, least_kv: int) -> None:
+    budget = terms.kv_budget
+    if budget is None or budget >= terms.least_tokens:
+        return
+    least_mb = -(-least_kv // 2**20)
+    raise InsufficientVram(
+        f"kv_budget_mb = {terms.kv_budget_mb} of model {known.id} holds {budget} tokens, less than one "
+        f"sequence of {terms.least_tokens}: give it at least {least_mb}.",
+        retry_after=float("inf"),
+        required_mb=least_mb,
+        free_mb=terms.kv_budget_mb,
+    )
+
+
+def choose(claim: Claim, rooms: Sequence[Room]) -> Room:
+    """Where the model goes.  InsufficientVram, or ModelNotFound if it fits none of them ever."""
+    return place(claim.model, claim.required_mb, claim.min_device_mb, rooms)
+
+
+def grant(claim: Claim, room: Room, batch_width: int) -> Grant:
+    """What the model gets where it has this room."""
+    terms = evolve(
+        claim.terms, free_mb=room.free_mb, spare_mb=room.spare_mb, weights_mb=claim.weights_mb
+    )
+    return Grant(terms, pool_tokens(terms, batch_width))

@@ -1,0 +1,63 @@
+"""Which ways of keeping a model's weights fit a device, and the context that each leaves."""
+
+from attrs import evolve, frozen
+
+from helexa.engine.orders import Quant
+from helexa.fleet.known import Size
+from helexa.fleet.limits import Terms, kv_elements
+from helexa.fleet.placement import Room
+from helexa.fleet.quant import POLICIES, why_not
+from helexa.store.facts import ModelFiles
+
+
+@frozen
+class Fit:
+    """One policy on one device.  `kv_mb` is one sequence of `context` tokens; `reason`: why it is none."""
+
+    quant: Quant
+    weights_mb: int
+    kv_mb: int = 0
+    context: int = 0
+    input: int = 0
+    reason: str = ""
+
+
+def size_of(files: ModelFiles) -> Size:
+    facts, layers = files.facts, files.facts.layers
+    return Size(
+        files.parameters,
+        elements_per_token=kv_elements(facts.kv_heads, facts.head_dim),
+        full_layers=layers.full,
+        sliding_layers=layers.sliding,
+        window=layers.window,
+        packable=files.packable,
+    )
+
+
+def fits(
+    size: Size, stated: Terms, dtype_bytes: int, room: Room, compute_capability: str | None
+) -> list[Fit]:
+    """Every policy, from the largest; `stated` are the terms of the model's files and its entry."""
+    return [
+        fit(size, stated, dtype_bytes, room, quant, why_not(quant, compute_capability))
+        for quant in POLICIES
+    ]
+
+
+def fit(size: Size, stated: Terms, dtype_bytes: int, room: Room, quant: Quant, refusal: str) -> Fit:
+    weights_mb = (size.weights_bytes(dtype_bytes, quant) >> 20) + 1
+    terms = evolve(
+        stated,
+        kv_bytes_per_token=size.kv_bytes_per_token(dtype_bytes),
+        kv_window_bytes=size.kv_window_bytes(dtype_bytes),
+        free_mb=room.free_mb,
+        spare_mb=room.spare_mb,
+        weights_mb=weights_mb,
+    )
+    if refusal:
+        return Fit(quant, weights_mb, reason=refusal)
+    if terms.memory is not None and terms.memory < terms.least_tokens:
+        return Fit(quant, weights_mb, reason="does not fit")
+    limit = terms.limit
+    kv_bytes = limit.context * terms.kv_bytes_per_token + terms.kv_window_bytes
+    return Fit(quant, weights_mb, -(-kv_bytes // 2**20), limit.context, limit.input)

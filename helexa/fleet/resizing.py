@@ -1,0 +1,110 @@
+"""Which KV pools make room for a model that is to be loaded, and which get it back."""
+
+from collections.abc import Sequence
+
+from attrs import frozen
+
+from helexa.fleet.claim import Claim
+from helexa.fleet.limits import BLOCK_TOKENS, rounded_up
+from helexa.fleet.placement import Room
+
+WORTH_COPYING = 1 / 8  # of what was granted; a pool grows by less only where that completes it
+
+
+@frozen
+class Holding:
+    """The KV pool of a loaded model on device number `device`, in tokens.
+
+    It was granted so many at its load, an advertised prompt was promised its room, and running
+    sequences have theirs.
+    """
+
+    model: str
+    device: int
+    tokens: int
+    granted_tokens: int
+    promised_tokens: int
+    running_tokens: int
+    bytes_per_token: int
+
+    @property
+    def least_tokens(self) -> int:
+        return rounded_up(max(self.promised_tokens, self.running_tokens))
+
+    @property
+    def spare_mb(self) -> int:
+        """MiB that it could give to others."""
+        return max(0, self.tokens - self.least_tokens) * self.bytes_per_token >> 20
+
+    @property
+    def missing_tokens(self) -> int:
+        """What it gave of what it was granted."""
+        return max(0, self.granted_tokens - self.tokens) if self.bytes_per_token else 0
+
+    def smaller_by(self, mb: int) -> int:
+        """Tokens of a pool that leaves `mb` MiB, of those that are spare, to others."""
+        left = self.tokens + -(mb << 20) // self.bytes_per_token
+        return max(self.least_tokens, left // BLOCK_TOKENS * BLOCK_TOKENS)
+
+    def larger_by(self, mb: int) -> int:
+        """Tokens of a pool that takes at most `mb` MiB more; of what was granted, if it is worth it."""
+        more = (mb << 20) // self.bytes_per_token
+        if more >= self.missing_tokens:
+            return self.granted_tokens
+        grown = (self.tokens + more) // BLOCK_TOKENS * BLOCK_TOKENS
+        is_worth_it = grown - self.tokens >= WORTH_COPYING * self.granted_tokens
+        return grown if is_worth_it else self.tokens
+
+
+@frozen
+class NewSize:
+    model: str
+    kv_tokens: int
+
+
+def shrinks(
+    claim: Claim, rooms: Sequence[Room], holdings: Sequence[Holding]
+) -> tuple[NewSize, ...] | None:
+    """The pools that are to be smaller so that the claim fits: none of them where it fits as it is.
+
+    They are those of the device that lacks least, and give no more than that.  None if no device would
+    have the room although its pools gave all that is neither promised nor in use.
+    """
+    found: dict[int, tuple[NewSize, ...]] = {}
+    for room in rooms:
+        if room.total_mb < claim.min_device_mb:
+            continue
+        lacking_mb = claim.required_mb + room.spare_mb - room.free_mb
+        if lacking_mb <= 0:
+            return ()
+        there = [holding for holding in holdings if holding.device == room.index]
+        if lacking_mb <= sum(holding.spare_mb for holding in there):
+            found.setdefault(lacking_mb, given(lacking_mb, there))
+    return found[min(found)] if found else None
+
+
+def given(mb: int, holdings: Sequence[Holding]) -> tuple[NewSize, ...]:
+    """`mb` MiB of what these have to spare, of the one that has most first."""
+    sizes = []
+    for holding in sorted(holdings, key=lambda each: each.spare_mb, reverse=True):
+        gives = min(mb, holding.spare_mb)
+        if gives > 0:
+            sizes.append(NewSize(holding.model, holding.smaller_by(gives)))
+            mb -= gives
+    return tuple(sizes)
+
+
+def growths(rooms: Sequence[Room], holdings: Sequence[Holding]) -> tuple[NewSize, ...]:
+    """The pools that get back what they gave, as far as their devices have it: who lacks most first."""
+    left = {room.index: room.free_mb - room.spare_mb for room in rooms}
+    sizes = []
+    for holding in sorted(holdings, key=lambda each: each.missing_tokens, reverse=True):
+        free_mb = left.get(holding.device, 0)
+        if not holding.missing_tokens or free_mb <= 0:
+            continue
+        tokens = holding.larger_by(free_mb)
+        if tokens > holding.tokens:
+            sizes.append(NewSize(holding.model, tokens))
+            taken = (tokens - holding.tokens) * holding.bytes_per_token
+            left[holding.device] -= -(-taken // 2**20)
+    return tuple(sizes)

@@ -1,0 +1,100 @@
+"""Why a context limit is what it is, as a person is told."""
+
+from pathlib import Path
+
+import pytest
+from attrs import evolve
+
+from helexa.control import screen
+from helexa.control.limits import why_limit
+from helexa.fleet.catalogue import CatalogueModel, SamplingDefaults
+from helexa.fleet.known import Known, Size
+from helexa.fleet.limits import PrefillRate, Terms
+
+TERMS = Terms(
+    262_144,
+    kv_budget_mb=20_000,
+    prefill_limit_seconds=120,
+    kv_bytes_per_token=65_536,
+    free_mb=9254,
+    spare_mb=3548,
+    prefill_rate=PrefillRate(850.0, measured=True),
+)
+
+
+def known(terms: Terms) -> Known:
+    return Known(
+        entry=CatalogueModel("big"),
+        path=Path("/nowhere"),
+        size=Size(0, 0, 0),
+        terms=terms,
+        stop_ids=frozenset(),
+        defaults=SamplingDefaults(),
+        tool_call=False,
+        reasoning=False,
+        finish=lambda _, prompts: prompts,
+        reader=lambda *_: pytest.fail("nobody reads"),
+        score=lambda _: (),
+    )
+
+
+def test_every_term_is_told_and_the_one_that_binds_is_pointed_at() -> None:
+    assert screen.why_limit(why_limit(known(TERMS), "loaded")) == [
+        "big (loaded): context 91136 = input 82944 + output 8192, which it keeps while it is loaded",
+        "",
+        "    TERM               TOKENS  FROM",
+        "    positions          262144  what the model was made for",
+        "    max_context             -  max_context is not set",
+        "    kv_budget          319488  kv_budget_mb = 20000 at 64.0 KB a token",
+        "->  memory              91136  9254 MB free, less 3548 kept spare and 0 for weights: "
+        "5706 MB at 64.0 KB a token",
+        "    prefill            101376  120 s at 850 tokens/s, measured",
+        "    max_prompt_tokens       -  [limits] max_prompt_tokens is not set",
+        "    output_reserve          -  8192 of the context are kept for the answer: at most 8192, "
+        "and a quarter",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("change", "name", "text"),
+    [
+        ({"free_mb": 0}, "memory", "it is not known how much is free"),
+        ({"prefill_rate": None}, "memory", "nothing is computed, so nothing is kept"),
+        ({"prefill_rate": None}, "prefill", "nothing is computed, so it takes no time"),
+        ({"prefill_limit_seconds": 0.0}, "prefill", "prefill_limit_seconds = 0 is no bound"),
+        ({"prefill_rate": PrefillRate()}, "prefill", "120 s at 800 tokens/s, not measured yet"),
+        ({"max_context": 5000}, "max_context", "max_context of its entry"),
+        (
+            {"max_prompt_tokens": 5000},
+            "max_prompt_tokens",
+            "[limits] max_prompt_tokens; it bounds the input alone",
+        ),
+        (
+            {"output_reserve": 500},
+            "output_reserve",
+            "output_reserve = 500; 500 of the context are kept for the answer",
+        ),
+        (
+            {"kv_window_bytes": 8 << 20},
+            "kv_budget",
+            "kv_budget_mb = 20000 at 64.0 KB a token beside 8 MB for windows",
+        ),
+        ({"kv_bytes_per_token": 0}, "kv_budget", "kv_budget_mb = 20000"),
+        ({"kv_budget_mb": 0}, "kv_budget", "kv_budget_mb is not set"),
+    ],
+)
+def test_a_term_says_where_it_comes_from(change: dict[str, object], name: str, text: str) -> None:
+    told = why_limit(known(evolve(TERMS, **change)), "unloaded")
+    assert told["limit_estimated"]
+    (term,) = [each for each in told["terms"] if each["name"] == name]
+    assert term["from"] == text
+
+
+def test_an_estimate_is_called_one() -> None:
+    (first, *_) = screen.why_limit(why_limit(known(TERMS), "failed"))
+    assert first.endswith("an estimate: a load finds what is free then")
+
+
+def test_a_model_whose_sequences_run_alone_says_why() -> None:
+    told = {"id": "m", "status": "loaded", "alone": "a layer has a state of its own"}
+    assert screen.models([told])[1].endswith("one at a time: a layer has a state of its own")
