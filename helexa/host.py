@@ -119,6 +119,6 @@ async def _fleet_entry(entry: CatalogueModel, node: Node, status: NodeStatus) ->
     shown = described(entry, known, state.status if state else "unloaded", state)
     return evolve(
         shown,
-        feasible_on=(node.name,) if known and node.could_fit(entry, known) else (),
+        feasible_on=(node.name,) if known and node.could_fit(known) else (),
         locations=(Location(node.name, state.status),) if state else (),
     )

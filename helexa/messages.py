@@ -11,7 +11,7 @@ import trio
 from attrs import field, frozen
 
 from helexa.actors.mailbox import Request
-from helexa.actors.model import LoadMoved, Model, Ready, Recovering
+from helexa.actors.model import Model, ModelNews
 from helexa.actors.place import Asker, NodeStatus, Place
 from helexa.conversation import Conversation, Progress
 from helexa.errors import HelexaError
@@ -93,7 +93,7 @@ class Told:
     """What became of a place.  It may come late: from a life of the node that is over, even."""
 
     place: Place
-    what: Ready | Recovering | LoadMoved | Gone
+    what: ModelNews | Gone
 
 
 NodeMessage = LoadModel | UnloadModel | FindModel | Prepare | GetStatus | Emptied | Told

@@ -12,6 +12,7 @@ from helexa.actors.device import DeviceStatus
 from helexa.actors.node import Node
 from helexa.actors.place import ModelState
 from helexa.capture import Capture
+from helexa.control.limits import why_limit
 from helexa.control.protocol import Args, Json
 from helexa.control.server import Verb
 from helexa.control.verbs import capture_verb, logs_verb, requests_verb, why_verb
@@ -47,6 +48,7 @@ class Control:
         verbs = [
             Verb("status", changes=False, handle=self.status),
             Verb("models", changes=False, handle=self.models),
+            Verb("why-limit", changes=False, handle=self.why_limit),
             Verb("load", changes=True, handle=self.load),
             Verb("unload", changes=True, handle=self.unload),
             Verb("reload", changes=True, handle=self.reload),
@@ -108,6 +110,14 @@ class Control:
             if entry.id not in shown:
                 yield write_node_entry(described(entry, None, "unloaded", None))
 
+    async def why_limit(self, args: Args) -> AsyncGenerator[Json, None]:
+        """The terms of a model's context limit."""
+        node, loads = self._needed()
+        entry = await loads.entry_for(LoadSpec(args.text("model")))
+        known = await node.known(entry)
+        state = (await node.status()).model(entry.id)
+        yield why_limit(known, state.status if state else "unloaded")
+
     async def load(self, args: Args) -> AsyncGenerator[Json, None]:
         node, loads = self._needed()
         entry = await loads.entry_for(LoadSpec(args.text("model")))
@@ -164,7 +174,18 @@ def model_json(state: ModelState) -> dict[str, Any]:
         "in_flight": state.in_flight,
         "queue_depth": state.queue_depth,
         "tokens_per_second": round(state.tokens_per_second, 2),
-        "kv_tokens": state.kv_tokens,
+        "kv_tokens": state.pool.held_tokens,
+        "kv_pool_tokens": state.pool.tokens,
+        "kv_bytes_per_token": state.pool.bytes_per_token,
+        "prefix_cache": {
+            "tokens": state.pool.use.cached_tokens,
+            "entries": state.pool.use.entries,
+            "hits": state.pool.use.hits,
+            "saved_tokens": state.pool.use.saved_tokens,
+            "evictions": state.pool.use.evictions,
+        },
+        "preemptions": state.pool.use.preemptions,
+        "alone": state.pool.alone,
         "done_bytes": state.done_bytes,
         "total_bytes": state.total_bytes,
         "error": state.error,

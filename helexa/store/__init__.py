@@ -11,8 +11,9 @@ assemble    fetched files made into a directory that loads by itself
 child       runs prepare, the process that alone imports torch (helexa.engine.convert)
 record      helexa.json, the pins of first adds
 layout      directories, format version, locks; space, files, failures beside it
+outline     the same of a source that is not here, from the heads of its files; remote: on a hub
 facts       what config.json says of a model, for limits and memory estimates     (pure)
-command     `helexa models`; show: its progress
+command     `helexa models`; show: its progress; fit: `helexa models fit`
 
 Synchronous: callers run it in worker threads or as a command.
 """

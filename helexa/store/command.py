@@ -1,4 +1,4 @@
-"""`helexa models`: add, list, rm, path, prune.
+"""`helexa models`: add, list, rm, path, prune, fit.
 
 A MODEL in a command is a source, a name in the store, or an id or alias of the catalogue.
 """
@@ -42,6 +42,9 @@ def register(
     path.add_argument("model")
     prune = verbs.add_parser("prune", help="remove what no catalogue entry needs")
     prune.add_argument("--dry-run", action="store_true", help="say it, but remove nothing")
+    fit = verbs.add_parser("fit", help="what would fit which device, before any download")
+    fit.add_argument("model")
+    fit.add_argument("--json", action="store_true", help="as JSON, for programs")
     return models
 
 
@@ -62,6 +65,11 @@ def run(args: Namespace, config: Config, places: Places, catalogue: Catalogue) -
                 print(found(store, args.model, catalogue).path)
             case "prune":
                 return prune(store, catalogue, args.dry_run)
+            case "fit":
+                from helexa.store.fit import report  # looks at devices, as no other verb does
+
+                source, entry = source_of(args.model, catalogue), catalogue.resolve(args.model)
+                print(report(store, config, source, entry, args.json))
     except StoreError as error:
         print(escape(error.message), file=sys.stderr)
         return 1

@@ -3,16 +3,22 @@
 from collections.abc import Mapping, Sequence
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from attrs import frozen
 
 from helexa.errors import StoreError
+from helexa.fleet.quant import Packable
 from helexa.store.checkpoint import CONFIG, TAKEN, read_object
+from helexa.store.gguf import GgufHeader
 from helexa.store.gguf import read_header as read_gguf_header
 from helexa.store.tensors import read_header as read_safetensors_header
 
 FULL = frozenset({"full_attention", "attention"})
+Shapes: TypeAlias = Mapping[str, tuple[int, ...]]  # rows first
+HEADS = frozenset({"lm_head.weight", "output.weight", "embed_out.weight"})
+EMBEDDINGS = frozenset({"embed_tokens", "token_embd", "wte", "wpe", "embeddings", "embed_in"})
+GATES = frozenset({"gate", "router", "ffn_gate_inp"})
 SLIDING = frozenset({"sliding_attention", "chunked_attention", "local_attention"})
 
 
@@ -51,6 +57,7 @@ class ModelFiles:
     facts: Facts
     weight_bytes: int
     parameters: int
+    packable: Packable = Packable()
 
 
 def read_facts(path: Path) -> ModelFiles:
@@ -59,19 +66,54 @@ def read_facts(path: Path) -> ModelFiles:
     generation = path / "generation_config.json"
     settings = read_object(generation, TAKEN[generation.name]) if generation.exists() else {}
     files = sorted(path.glob("*.safetensors")) or sorted(path.glob("*.gguf"))
+    shapes = {name: shape for file in files for name, shape in read_shapes(file).items()}
     return ModelFiles(
         facts=facts_from(config, settings),
         weight_bytes=sum(file.stat().st_size for file in files),
-        parameters=sum(count_parameters(file) for file in files),
+        parameters=sum(map(prod, shapes.values())),
+        packable=packable_of(shapes),
     )
 
 
-def count_parameters(file: Path) -> int:
+def read_shapes(file: Path) -> Shapes:
     if file.suffix == ".gguf":
         with file.open("rb") as stream:
-            return read_gguf_header(stream, file.stat().st_size, file.name).elements
+            return gguf_shapes(read_gguf_header(stream, file.stat().st_size, file.name))
     _, header = read_safetensors_header(file)
-    return sum(prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__")
+    return safetensors_shapes(header)
+
+
+def gguf_shapes(header: GgufHeader) -> Shapes:
+    return {tensor.name: tensor.shape[::-1] for tensor in header.tensors}
+
+
+def safetensors_shapes(header: Mapping[str, Any]) -> Shapes:
+    return {name: tuple(entry["shape"]) for name, entry in header.items() if name != "__metadata__"}
+
+
+def packable_of(shapes: Shapes) -> Packable:
+    """What of the weights is in linear layers that the engine packs, told from names and shapes.
+
+    A close estimate: the engine itself looks at the modules.
+    """
+    matrices = {
+        name: shape
+        for name, shape in shapes.items()
+        if name.endswith(".weight") and len(shape) == 2 and shape[0] % 16 == shape[1] % 32 == 0
+    }
+    embeddings = [name for name in matrices if name.rsplit(".", 2)[-2] in EMBEDDINGS]
+    heads = [name for name in matrices if name in HEADS]
+    layers = [
+        name
+        for name in matrices.keys() - {*embeddings, *heads}
+        if ".experts." not in name and name.rsplit(".", 2)[-2] not in GATES
+    ]
+    head = heads or embeddings
+    return Packable(
+        layers=sum(prod(matrices[name]) for name in layers),
+        head=max((prod(matrices[name]) for name in head), default=0),
+        tied=not heads,
+    )
 
 
 def facts_from(config: Mapping[str, Any], generation: Mapping[str, Any]) -> Facts:

@@ -6,7 +6,7 @@ Format: https://huggingface.co/docs/safetensors/index#format
 import json
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from helexa.errors import StoreError
 
@@ -35,13 +35,18 @@ def check_safetensors(path: Path) -> set[str]:
 def read_header(path: Path) -> tuple[int, dict[str, Any]]:
     """The header's length in bytes, and its JSON."""
     with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        if not 2 <= length <= min(MAX_HEADER_BYTES, path.stat().st_size - 8):
-            raise Malformed("its header is longer than the file, or than the format allows")
-        try:
-            header = json.loads(file.read(length))
-        except (ValueError, RecursionError):
-            raise Malformed("its header is not JSON") from None
+        return parse_header(file, path.stat().st_size)
+
+
+def parse_header(file: BinaryIO, size: int) -> tuple[int, dict[str, Any]]:
+    """The same of a file of `size` bytes that is read forward only."""
+    length = int.from_bytes(file.read(8), "little")
+    if not 2 <= length <= min(MAX_HEADER_BYTES, size - 8):
+        raise Malformed("its header is longer than the file, or than the format allows")
+    try:
+        header = json.loads(file.read(length))
+    except (ValueError, RecursionError):
+        raise Malformed("its header is not JSON") from None
     if not isinstance(header, dict):
         raise Malformed("its header is not an object")
     return length, header

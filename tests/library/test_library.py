@@ -207,17 +207,6 @@ async def test_a_use_that_cannot_be_noted_hurts_nobody(
     await library.touch(ENTRY)
 
 
-async def test_a_quantisation_that_is_not_applied_is_told_at_the_load(
-    library: Library, put: Put, caplog: pytest.LogCaptureFixture
-) -> None:
-    put()
-    with caplog.at_level("INFO"):
-        await library.touch(ENTRY)
-        assert "quantisation" not in caplog.text
-        await library.touch(evolve(ENTRY, quant="Q4_K_M"))
-    assert caplog.text.count("quantisation not applied") == 1
-
-
 # -- prompts that are too long -------------------------------------------------------------------------
 
 

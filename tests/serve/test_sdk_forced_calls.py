@@ -13,7 +13,8 @@ from script_models import PARAMETERS
 
 pytestmark = pytest.mark.real
 
-NAME, TEMPERATURE, MAX_TOKENS = "get_weather", 0.7, 200
+# Hot enough that the model alone would write no JSON, and too short for all that it would call.
+NAME, TEMPERATURE, MAX_TOKENS = "get_weather", 1.3, 64
 QUESTION: list[Any] = [{"role": "user", "content": "How is the weather in Oslo?"}]
 FUNCTION: Any = {"name": NAME, "description": "The weather.", "parameters": PARAMETERS}
 SEEDS, AT_ONCE = 6, 6
@@ -32,7 +33,7 @@ def chat(served: Helexa, choice: Any, seed: int) -> Called:
             max_tokens=MAX_TOKENS,
             seed=seed,
         )
-    assert answer.choices[0].finish_reason == "tool_calls"
+    assert answer.choices[0].finish_reason in ("tool_calls", "length")
     functions: list[Any] = [
         getattr(call, "function", None) for call in answer.choices[0].message.tool_calls or ()
     ]
@@ -54,7 +55,7 @@ def responses(served: Helexa, choice: Any, seed: int) -> Called:
         ) as stream,
     ):
         done = stream.until_done().get_final_response()
-    assert done.status == "completed"
+    assert done.status in ("completed", "incomplete")
     calls = [item for item in done.output if item.type == "function_call"]
     assert len(calls) == len(done.output)
     return [(each.name, json.loads(each.arguments)) for each in calls]
@@ -73,7 +74,7 @@ def messages(served: Helexa, choice: Any, seed: int) -> Called:
         ) as stream,
     ):
         done = stream.get_final_message()
-    assert done.stop_reason == "tool_use"
+    assert done.stop_reason in ("tool_use", "max_tokens")
     blocks: list[Any] = list(done.content)
     assert {block.type for block in blocks} == {"tool_use"}
     return [(each.name, each.input) for each in blocks]

@@ -144,7 +144,9 @@ def test_a_kept_response_is_found_continued_listed_and_forgotten(client: Client)
     )
     assert second.usage.input_tokens > first.usage.input_tokens
     listed = list(client.responses.input_items.list(second.id, order="asc", limit=1))
-    assert [item.content[0].text for item in listed] == ["one", "two"]  # two pages
+    assert [item.content[0].text for item in listed] == ["hi", SAID, "one", "two"]  # four pages
+    with pytest.raises(openai.BadRequestError):
+        client.responses.cancel(second.id)
     client.responses.delete(first.id)
     for gone in (client.responses.retrieve, client.responses.delete):
         with pytest.raises(openai.NotFoundError):

@@ -5,10 +5,13 @@ import random
 import re
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import anthropic
+import httpx2
+import openai
 import pytest
 from process import READY_DEVICE, Helexa, call, chat, helexa, select_nothing
 
@@ -97,6 +100,45 @@ def test_a_stream_that_waited_too_long_ends_with_the_error_in_it(ready: Helexa) 
             assert text.startswith(b"HTTP/1.1 200")
             assert b'"code":"rate_limit_exceeded"' in text
             assert b"data: [DONE]" in text
+
+
+def by_chat(ready: Helexa) -> None:
+    with openai.OpenAI(base_url=ready.url() + "/v1", api_key="none", max_retries=0) as client:
+        said: list[Any] = [{"role": "user", "content": "hi"}]
+        list(client.chat.completions.create(model="demo", messages=said, stream=True))
+
+
+def by_completions(ready: Helexa) -> None:
+    with openai.OpenAI(base_url=ready.url() + "/v1", api_key="none", max_retries=0) as client:
+        list(client.completions.create(model="demo", prompt="hi", stream=True))
+
+
+def by_responses(ready: Helexa) -> None:
+    """Its SDK raises nothing of its own: the last event tells."""
+    with openai.OpenAI(base_url=ready.url() + "/v1", api_key="none", max_retries=0) as client:
+        *_, last = client.responses.create(model="demo", input="hi", stream=True)
+    assert last.type == "response.failed"
+    assert last.response.error is not None
+    raise openai.APIError(last.response.error.message, httpx2.Request("POST", "/"), body=None)
+
+
+def by_messages(ready: Helexa) -> None:
+    said: list[Any] = [{"role": "user", "content": "hi"}]
+    with (
+        anthropic.Anthropic(base_url=ready.url(), api_key="none", max_retries=0) as client,
+        client.messages.stream(model="demo", messages=said, max_tokens=9) as stream,
+    ):
+        list(stream)
+
+
+@pytest.mark.parametrize("ask", [by_chat, by_completions, by_responses, by_messages])
+def test_an_sdk_raises_what_a_stream_is_refused_with_after_its_opening(
+    ready: Helexa, ask: Callable[[Helexa], None]
+) -> None:
+    with Connection(ready, long()) as first:
+        first.until(b'"content"')
+        with pytest.raises((openai.APIError, anthropic.APIError), match="waited 1 s"):
+            ask(ready)
 
 
 def test_a_full_queue_is_a_503_at_once_with_a_whole_retry_after(ready: Helexa) -> None:

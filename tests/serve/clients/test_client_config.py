@@ -100,6 +100,7 @@ def test_codex_gets_a_provider_of_the_responses_api_and_the_list_of_models() -> 
         "base_url": "http://host:31313/v1",
         "env_key": "HELEXA_API_KEY",
         "wire_api": "responses",
+        "supports_websockets": False,
     }
 
 
