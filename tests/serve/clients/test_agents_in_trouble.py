@@ -25,7 +25,7 @@ def test_claude_code_says_that_the_prompt_is_too_long(home: Home, scripted: Hele
     ended = home.ask(CLAUDE_CODE, f"LONG by {CLAUDE_CODE}", "narrow")
     told = json.loads(ended.out)
     assert (told["terminal_reason"], told["result"]) == ("prompt_too_long", "Prompt is too long")
-    assert watch.outcomes[:2] == ["tool_calls", OVERFLOW]
+    assert watch.settled()[:2] == ["tool_calls", OVERFLOW]
     assert set(watch.outcomes[2:]) <= {OVERFLOW}
     assert len(watch.outcomes) <= MOST_REQUESTS
 
@@ -34,7 +34,7 @@ def test_claude_code_that_knows_the_window_does_not_even_ask(home: Home, scripte
     home.configure(CLAUDE_CODE, scripted.url(), "tiny")
     watch = Watch(scripted)
     told = json.loads(home.ask(CLAUDE_CODE, "WORD", "tiny").out)
-    assert (told["terminal_reason"], watch.outcomes) == ("blocking_limit", [])
+    assert (told["terminal_reason"], watch.settled()) == ("blocking_limit", [])
 
 
 def test_codex_says_that_there_is_no_room_and_does_not_repeat(home: Home, scripted: Helexa) -> None:
@@ -43,7 +43,7 @@ def test_codex_says_that_there_is_no_room_and_does_not_repeat(home: Home, script
     ended = home.ask(CODEX, f"LONG by {CODEX}", "tiny")
     assert ended.code == 1
     assert "ran out of room in the model's context window" in ended.out
-    assert watch.outcomes == [OVERFLOW]
+    assert watch.settled() == [OVERFLOW]
 
 
 def test_opencode_compacts_what_is_too_long_and_goes_on(home: Home, scripted: Helexa) -> None:
@@ -52,7 +52,7 @@ def test_opencode_compacts_what_is_too_long_and_goes_on(home: Home, scripted: He
     ended = home.ask(OPENCODE, f"LONG by {OPENCODE}", "narrow")
     assert OPENCODE.answer(ended) == "I go on."
     _, _, refused, compacted, went_on = watch.bodies  # the first two are its title and the call
-    assert watch.outcomes[2:] == [OVERFLOW, "stop", "stop"]
+    assert watch.settled()[2:] == [OVERFLOW, "stop", "stop"]
     assert ("tools" in refused, "tools" in compacted, "tools" in went_on) == (True, False, True)
     assert SUMMARY in json.dumps(went_on)
 
@@ -65,7 +65,7 @@ def test_opencode_does_not_compact_without_end_what_can_never_fit(
     ended = home.ask(OPENCODE, "WORD", "tiny")
     assert ended.code == 1
     assert "ContextOverflowError" in ended.out
-    assert watch.outcomes.count(OVERFLOW) == 1
+    assert watch.settled().count(OVERFLOW) == 1
 
 
 # -- broken off, refused, killed -----------------------------------------------------------------------
@@ -83,9 +83,8 @@ def test_an_agent_asks_again_when_an_answer_breaks_off(
         write_rules(scripted, rules(work))
         ended = done(process)
     assert SECRET in agent.answer(ended)
-    assert watch.outcomes[-2:] == ["tool_calls", "stop"]
+    assert watch.settled()[-2:] == ["tool_calls", "stop"]
     assert len(watch.outcomes) <= MOST_REQUESTS
-    watch.settled()
 
 
 def write_rules(scripted: Helexa, text: str) -> None:
@@ -106,7 +105,7 @@ def test_an_agent_comes_back_when_there_is_room_again(
         end()
         ended = done(process)
     assert SECRET in agent.answer(ended)
-    assert watch.outcomes[-1] == "stop"
+    assert watch.settled()[-1] == "stop"
     assert watch.outcomes.count(BUSY) <= MOST_REQUESTS
 
 
@@ -117,5 +116,4 @@ def test_a_killed_agent_leaves_nothing_behind(home: Home, scripted: Helexa, agen
     with home.start(agent.command("ENDLESS", "scripted")) as process:
         wait_until(lambda: scripted.status["open"]["sequences"] > 0)
         kill(process)
-    watch.settled()
-    assert set(watch.outcomes) == {"client_left"}
+    assert set(watch.settled()) == {"client_left"}

@@ -25,8 +25,7 @@ def test_an_agent_reads_a_file_with_its_tool_and_answers(
     done = home.ask(agent, f"WORD by {agent}")
     assert done.code == 0, done
     assert SECRET in agent.answer(done)
-    assert watch.outcomes[-2:] == ["tool_calls", "stop"]
-    watch.settled()
+    assert watch.settled()[-2:] == ["tool_calls", "stop"]
 
 
 @pytest.mark.parametrize("agent", AGENTS, ids=str)
@@ -56,6 +55,7 @@ def test_an_agent_waits_for_a_cold_load(home: Home, scripted: Helexa, agent: Age
     watch = Watch(scripted)
     done = home.ask(agent, f"WORD by {agent}", "slow")
     assert SECRET in agent.answer(done)
+    watch.settled()
     loading, answered = [line for line in watch.ended if line["model"] == "slow"]
     assert loading["first_token_seconds"] >= LOAD_SECONDS > answered["first_token_seconds"]
 

@@ -41,6 +41,7 @@ class Watch:
 
     @property
     def outcomes(self) -> list[str]:
+        """So far."""
         return [line["outcome"] for line in self.ended]
 
     @property
@@ -49,9 +50,14 @@ class Watch:
         entries = map(json.loads, self._path.read_text().splitlines()[self._seen :])
         return [json.loads(entry["body"]) for entry in entries if entry["kind"] == "request"]
 
-    def settled(self) -> None:
-        """The server holds nothing any more."""
+    def settled(self) -> list[str]:
+        """All outcomes, once every request has ended and the server holds nothing any more.
+
+        A client may be gone a moment before its last request is told of.
+        """
+        wait_until(lambda: len(self.bodies) <= len(self.ended))
         wait_until(lambda: self.server.status["open"] == NOTHING_OPEN)
+        return self.outcomes
 
 
 def wait_until(is_so: Callable[[], bool]) -> None:
