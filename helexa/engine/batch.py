@@ -163,13 +163,13 @@ class Batch:
         return False
 
     def _plan(self) -> Some[Chunk]:
-        step_seconds = self._pace.step if any(p.decodes for p in self._progress()) else 0.0
+        progress = self._progress()
+        step_seconds = self._pace.step if any(each.decodes for each in progress) else 0.0
         budget = prompt_budget(self.order.prefill_chunk_tokens, step_seconds, self._pace.token)
-        while (
-            found := beginner(self._progress(), self._width, self._memory.free, budget)
-        ) is not None:
+        while found := beginner(progress, self._width, self._memory.free, budget):
             self._begin(*found)
-        planned = plan(self._progress(), budget, self._memory.free)
+            progress = self._progress()
+        planned = plan(progress, budget, self._memory.free)
         for uid in planned.preempted:
             self._preempt(uid)
         for chunk in planned.chunks:

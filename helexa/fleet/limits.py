@@ -4,8 +4,9 @@ import math
 
 from attrs import evolve, frozen
 
+from helexa.engine.kv.spans import BLOCK, rounded
+
 UNIT_TOKENS = 1024  # what was measured is rounded down to it, so that it says no more than is known
-BLOCK_TOKENS = 64  # the KV pool is given out in multiples of it
 OUTPUT_RESERVE_TOKENS = 8192
 LEAST_TOKENS = 4096  # of context that a load must have room for, where the model has as much
 PREFILL_SECONDS = 120.0  # that the longest prompt may take to be read
@@ -182,16 +183,11 @@ def pool_tokens(terms: Terms, batch_width: int) -> int:
     """
     if not terms.kv_bytes_per_token:
         return 0
-    one = rounded_up(terms.limit.context)
+    one = rounded(terms.limit.context)
     rooms = [terms.kv_budget_mb or None, terms.room_mb if terms.free_mb else None]
     most = [terms.tokens_in(mb, batch_width) or 0 for mb in rooms if mb is not None]
-    wanted = min([batch_width * one, *most]) // BLOCK_TOKENS * BLOCK_TOKENS
+    wanted = min([batch_width * one, *most]) // BLOCK * BLOCK
     return max(one, wanted)
-
-
-def rounded_up(tokens: int) -> int:
-    """To whole blocks."""
-    return -(-tokens // BLOCK_TOKENS) * BLOCK_TOKENS
 
 
 def settled(last: Terms | None, now: Terms) -> Terms:

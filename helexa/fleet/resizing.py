@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from attrs import frozen
 
+from helexa.engine.kv.spans import BLOCK, rounded
 from helexa.fleet.claim import Claim
-from helexa.fleet.limits import BLOCK_TOKENS, rounded_up
 from helexa.fleet.placement import Room
 
 WORTH_COPYING = 1 / 8  # of what was granted; a pool grows by less only where that completes it
@@ -29,7 +29,7 @@ class Holding:
 
     @property
     def least_tokens(self) -> int:
-        return rounded_up(max(self.promised_tokens, self.running_tokens))
+        return rounded(max(self.promised_tokens, self.running_tokens))
 
     @property
     def spare_mb(self) -> int:
@@ -44,14 +44,14 @@ class Holding:
     def smaller_by(self, mb: int) -> int:
         """Tokens of a pool that leaves `mb` MiB, of those that are spare, to others."""
         left = self.tokens + -(mb << 20) // self.bytes_per_token
-        return max(self.least_tokens, left // BLOCK_TOKENS * BLOCK_TOKENS)
+        return max(self.least_tokens, left // BLOCK * BLOCK)
 
     def larger_by(self, mb: int) -> int:
         """Tokens of a pool that takes at most `mb` MiB more; of what was granted, if it is worth it."""
         more = (mb << 20) // self.bytes_per_token
         if more >= self.missing_tokens:
             return self.granted_tokens
-        grown = (self.tokens + more) // BLOCK_TOKENS * BLOCK_TOKENS
+        grown = (self.tokens + more) // BLOCK * BLOCK
         is_worth_it = grown - self.tokens >= WORTH_COPYING * self.granted_tokens
         return grown if is_worth_it else self.tokens
 

@@ -1,13 +1,12 @@
 """Why a context limit is what it is, as a person is told."""
 
-from pathlib import Path
-
 import pytest
 from attrs import evolve
+from known_models import known_model
 
 from helexa.control import screen
 from helexa.control.limits import why_limit
-from helexa.fleet.catalogue import CatalogueModel, SamplingDefaults
+from helexa.fleet.catalogue import CatalogueModel
 from helexa.fleet.known import Known, Size
 from helexa.fleet.limits import PrefillRate, Terms
 
@@ -23,19 +22,7 @@ TERMS = Terms(
 
 
 def known(terms: Terms) -> Known:
-    return Known(
-        entry=CatalogueModel("big"),
-        path=Path("/nowhere"),
-        size=Size(0, 0, 0),
-        terms=terms,
-        stop_ids=frozenset(),
-        defaults=SamplingDefaults(),
-        tool_call=False,
-        reasoning=False,
-        finish=lambda _, prompts: prompts,
-        reader=lambda *_: pytest.fail("nobody reads"),
-        score=lambda _: (),
-    )
+    return known_model(CatalogueModel("big"), terms, Size(0, 0, 0))
 
 
 def test_every_term_is_told_and_the_one_that_binds_is_pointed_at() -> None:

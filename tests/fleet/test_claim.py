@@ -1,12 +1,11 @@
 """What a load asks of its device and gets there."""
 
-from pathlib import Path
-
 import pytest
 from attrs import evolve
+from known_models import known_model
 
 from helexa.errors import InsufficientVram, ModelNotFound
-from helexa.fleet.catalogue import CatalogueModel, SamplingDefaults
+from helexa.fleet.catalogue import CatalogueModel
 from helexa.fleet.claim import choose, claim_of, grant
 from helexa.fleet.known import Known, Size
 from helexa.fleet.limits import PrefillRate, Terms
@@ -19,19 +18,7 @@ SIZE = Size(
 
 
 def known(terms: Terms = Terms(32_768), size: Size = SIZE, **options: object) -> Known:
-    return Known(
-        entry=CatalogueModel("m", **options),  # type: ignore[arg-type]
-        path=Path("/nowhere"),
-        size=size,
-        terms=terms,
-        stop_ids=frozenset(),
-        defaults=SamplingDefaults(),
-        tool_call=False,
-        reasoning=False,
-        finish=lambda _, prompts: prompts,
-        reader=lambda *_: pytest.fail("nobody reads"),
-        score=lambda _: (),
-    )
+    return known_model(CatalogueModel("m", **options), terms, size)  # type: ignore[arg-type]
 
 
 def test_a_model_asks_for_its_weights_and_the_shortest_context() -> None:

@@ -7,8 +7,8 @@ from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
+from helexa.engine.kv.spans import BLOCK
 from helexa.fleet.limits import (
-    BLOCK_TOKENS,
     FIRST_PREFILL_RATE,
     Limit,
     PrefillRate,
@@ -143,7 +143,7 @@ def test_the_pool_holds_what_is_promised_and_no_more_than_can_be_used(
         return
     one = rounded_to_blocks(terms.limit.context)
     assert one <= tokens <= batch_width * one
-    assert tokens % BLOCK_TOKENS == 0
+    assert tokens % BLOCK == 0
     for mb in (terms.kv_budget_mb or None, terms.room_mb if terms.free_mb else None):
         if mb is not None and tokens > one:
             whole = tokens * terms.kv_bytes_per_token + batch_width * terms.kv_window_bytes
@@ -151,7 +151,7 @@ def test_the_pool_holds_what_is_promised_and_no_more_than_can_be_used(
 
 
 def rounded_to_blocks(tokens: int) -> int:
-    return math.ceil(tokens / BLOCK_TOKENS) * BLOCK_TOKENS
+    return math.ceil(tokens / BLOCK) * BLOCK
 
 
 def test_the_least_that_a_load_needs_is_4096_tokens_or_the_whole_window() -> None:

@@ -7,9 +7,10 @@ from attrs import evolve
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from helexa.engine.kv.spans import BLOCK
 from helexa.errors import InsufficientVram
 from helexa.fleet.claim import Claim, choose
-from helexa.fleet.limits import BLOCK_TOKENS, Terms
+from helexa.fleet.limits import Terms
 from helexa.fleet.placement import Room
 from helexa.fleet.resizing import Holding, NewSize, growths, shrinks
 
@@ -119,7 +120,7 @@ def test_pools_that_make_room(
 
 
 def blocks(most: int) -> st.SearchStrategy[int]:
-    return st.integers(0, most).map(lambda count: count * BLOCK_TOKENS)
+    return st.integers(0, most).map(lambda count: count * BLOCK)
 
 
 @st.composite
@@ -150,7 +151,7 @@ def freed_mb(sizes: Sequence[NewSize], there: Sequence[Holding], device: int) ->
 
 def one_more(sizes: Sequence[NewSize], index: int) -> list[NewSize]:
     return [
-        evolve(size, kv_tokens=size.kv_tokens + BLOCK_TOKENS) if i == index else size
+        evolve(size, kv_tokens=size.kv_tokens + BLOCK) if i == index else size
         for i, size in enumerate(sizes)
     ]
 
@@ -166,7 +167,7 @@ def test_what_is_given_is_enough_and_no_more_and_takes_neither_promises_nor_what
     for size in sizes or ():
         gives = by_model[size.model]
         assert max(gives.promised_tokens, gives.running_tokens) <= size.kv_tokens < gives.tokens
-        assert size.kv_tokens % BLOCK_TOKENS == 0
+        assert size.kv_tokens % BLOCK == 0
     devices = {by_model[size.model].device for size in sizes or ()}
     all_of_it = [sum(h.spare_mb for h in there if h.device == device) for device in (0, 1)]
     assert (sizes is None) == all(

@@ -1,10 +1,15 @@
 """Bodies of requests with a wrong value in every place, for each dialect."""
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from chat_strategies import json_values
+from hypothesis import strategies as st
 
 from helexa.conversation import Json
 from helexa.errors import InvalidRequest
+from helexa.wire.fields import parse_json
 
 Path = tuple[str | int, ...]
 Read = Callable[[Json], object]
@@ -102,3 +107,22 @@ def check_every_wrong_type(read: Read, body: Json) -> None:
                 named = related(error.param, written(path)) or refers(error.param, path)
                 assert named, (written(path), value, error.param)
                 assert 0 < len(error.message) < 300
+
+
+def check_random_changes(bodies: Sequence[Any], data: st.DataObject) -> None:
+    """Whatever stands in up to three places of one of `bodies` (pytest params) is read, or refused."""
+    read, body = data.draw(st.sampled_from([param.values for param in bodies]))
+    for _ in range(data.draw(st.integers(1, 3))):
+        path = data.draw(st.sampled_from([*paths(body)]))
+        body = changed(body, path, data.draw(json_values))
+    error = refusal(read, body)
+    assert error is None or error.status == 400
+
+
+def check_deep_nesting(read: Read, body: Json, opening: str, depth: int) -> None:
+    """What is nested `depth` deep, in any place of a body, is read, or refused in few words."""
+    closing = "}" if opening == '{"a":' else "]"
+    deep = parse_json(f'{{"a":{opening * depth}1{closing * depth}}}'.encode())["a"]
+    for path in [*paths(body), ("unknown",)]:
+        error = refusal(read, changed(body, path, deep))
+        assert error is None or len(error.message) < 300
