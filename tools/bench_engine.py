@@ -65,6 +65,7 @@ class Options:
     rounds: int
     quick: bool
     stock: bool
+    drafts: bool
 
 
 def read_options() -> Options:
@@ -80,6 +81,7 @@ def read_options() -> Options:
     parser.add_argument("--threads", type=int, default=2, help="of every side")
     parser.add_argument("--chunk", type=int, default=256, help="prompt tokens of one of our steps")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--drafts", action="store_true", help="let our side draft")
     parser.add_argument("--model", default=DEMO_MODEL.source, help="a source, as in the catalogue")
     parser.add_argument("--gguf", type=Path, help="for llama.cpp (default: the model's own)")
     parser.add_argument("--without-transformers", action="store_true")
@@ -100,6 +102,7 @@ def read_options() -> Options:
         1 if given.quick else given.rounds,
         given.quick,
         not given.without_transformers,
+        given.drafts,
     )
 
 
@@ -115,6 +118,7 @@ def commands(options: Options, path: Path) -> Iterator[tuple[Kind, str, Setup]]:
         batch_width=BATCH_WIDTH,
         prefill_chunk_tokens=options.chunk,
         kv_tokens=KV_TOKENS,
+        drafts=options.drafts,
     )
     for quant in options.quants:
         yield "helexa", sys.executable, replace(plain, quant=quant)

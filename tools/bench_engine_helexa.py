@@ -44,6 +44,7 @@ def open_worker(setup: Setup) -> tuple[Worker, Loaded]:
         setup.prefill_chunk_tokens,
         kv_tokens=setup.kv_tokens,
         quant=setup.quant,  # type: ignore[arg-type]
+        drafts=setup.drafts,
     )
     notices: list[Notice] = list(worker.apply(order))
     while not worker.idle:

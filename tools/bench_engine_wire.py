@@ -25,6 +25,7 @@ class Setup:
     batch_width: int = 1
     prefill_chunk_tokens: int = 256
     kv_tokens: int = 0
+    drafts: bool = False  # no other side has them
 
 
 @dataclass(frozen=True)

@@ -1,17 +1,17 @@
-"""What each way of keeping weights costs a model: perplexity over a text, and how far its choices move.
+"""What each way of keeping weights, keys and values costs a model: perplexity, and how far its choices move.
 
-    python tools/perplexity.py [MODEL] [--text FILE] [--dtype fp32] [--quant none int8 ...]
+    python tools/perplexity.py [MODEL] [--text FILE] [--dtype fp32] [--quant none int8 ...] [--kv int8 ...]
 
 MODEL is a directory that `helexa models path` prints; without one, the demo model is taken from the
 store.  The text is the one that the tests carry.  `KL` is the mean Kullback-Leibler divergence of the
-next token's distribution from the first policy's, in nats; `same` how often the likeliest token is the
-first policy's.  The plain form and "int4+bf16" compute so many rows at once in the same way: that one
-is measured a few tokens at a time, as it decodes.
+next token's distribution from the first row's, in nats; `same` how often the likeliest token is the
+first row's.  Every policy is measured with keys and values as the model computes them, then each other way
+of keeping those with the first policy.  The plain form and "int4+bf16" compute so many rows at once in the
+same way: that one is measured a few tokens at a time, as it decodes.
 """
 
 import argparse
 import math
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import get_args
@@ -21,13 +21,17 @@ from attrs import frozen
 from tokenizers import Tokenizer
 from torch import Tensor
 
+from helexa.engine.kv.memory import Memory
+from helexa.engine.kv.spans import rounded
 from helexa.engine.loader import LoadedModel, load
-from helexa.engine.orders import Dtype, Load, Quant
+from helexa.engine.orders import Dtype, KvDtype, Load, Quant
 from helexa.engine.quant.linear import PACKED_ROWS
-from helexa.errors import HelexaError
+from helexa.engine.room import make_room
+from helexa.errors import HelexaError, StoreError
 
 TEXT = Path(__file__).parent.parent / "tests/engine/texts/harbour.txt"
-ROW = "| {:<10} | {:>10} | {:>10} | {:>8} | {:>6} | {:>8} |"
+ROW = "| {:<10} | {:<5} | {:>10} | {:>11} | {:>10} | {:>8} | {:>6} |"
+KV_TOKENS = 64  # read at once; each sees all before it, and itself, as the pool keeps them
 
 
 @frozen
@@ -35,7 +39,7 @@ class Measured:
     """Of one policy: `scores` are the log-probabilities [tokens, vocabulary]."""
 
     weights_bytes: int
-    seconds: float
+    kv_bytes_per_token: int
     scores: Tensor
 
 
@@ -44,17 +48,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     path = args.model or demo()
     ids = Tokenizer.from_file(str(path / "tokenizer.json")).encode(args.text.read_text()).ids
     print(f"{path.name}, {args.dtype}, {len(ids)} tokens of {args.text.name}\n")
-    print(ROW.format("quant", "weights MB", "perplexity", "KL", "same", "load s"))
-    print("|---|---|---|---|---|---|")
+    print(ROW.format("quant", "kv", "weights MB", "KV KB/token", "perplexity", "KL", "same"))
+    print("|---|---|---|---|---|---|---|")
+    kinds = [*((quant, "auto") for quant in args.quant), *((args.quant[0], kv) for kv in args.kv)]
     first: Tensor | None = None
-    for quant in args.quant:
+    for quant, kv_dtype in kinds:
         try:
-            found = measured(path, args.device, args.dtype, quant, ids)
+            found = measured(path, args.device, args.dtype, quant, kv_dtype, ids)
         except HelexaError as error:
-            print(f"| {quant} | {error.message} |")
+            print(f"| {quant} | {kv_dtype} | {error.message} |")
             continue
         first = found.scores if first is None else first
-        print(row(quant, found, first, ids), flush=True)
+        print(row(quant, kv_dtype, found, first, ids), flush=True)
     return 0
 
 
@@ -65,6 +70,8 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--device", default="cpu")
     made.add_argument("--dtype", choices=get_args(Dtype), default="fp32")
     made.add_argument("--quant", nargs="+", choices=get_args(Quant), default=get_args(Quant))
+    others = [kv for kv in get_args(KvDtype) if kv != "auto"]
+    made.add_argument("--kv", nargs="*", choices=others, default=others)
     return made
 
 
@@ -81,13 +88,17 @@ def demo() -> Path:
 
 
 @torch.inference_mode()
-def measured(path: Path, device: str, dtype: Dtype, quant: Quant, ids: list[int]) -> Measured:
-    began = time.monotonic()
-    loaded = loaded_model(Load(1, path.name, path, device, dtype, 1, len(ids), quant=quant))
-    seconds = time.monotonic() - began
-    width = PACKED_ROWS if quant == "int4+bf16" else len(ids)
-    parts = list(score(loaded, ids, width))
-    return Measured(loaded.weights_bytes, seconds, torch.cat(parts).log_softmax(-1))
+def measured(
+    path: Path, device: str, dtype: Dtype, quant: Quant, kv_dtype: KvDtype, ids: list[int]
+) -> Measured:
+    order = Load(1, path.name, path, device, dtype, 1, len(ids), quant=quant, kv_dtype=kv_dtype)
+    loaded = loaded_model(order)
+    memory, _, alone = make_room(order, loaded)
+    if alone and kv_dtype != "auto":
+        raise StoreError(f"its sequences run one at a time, with caches of their own: {alone}")
+    parts = list(own_cache(loaded, ids, quant) if alone else from_pool(loaded, memory, ids, quant))
+    scores = torch.cat(parts).log_softmax(-1)
+    return Measured(loaded.weights_bytes, memory.layers.bytes_per_token, scores)
 
 
 def loaded_model(order: Load) -> LoadedModel:
@@ -100,17 +111,40 @@ def loaded_model(order: Load) -> LoadedModel:
             return model
 
 
-def score(loaded: LoadedModel, ids: list[int], width: int) -> Iterator[Tensor]:
-    """The logits, `width` tokens at a time."""
+def from_pool(
+    loaded: LoadedModel, memory: Memory, ids: list[int], quant: Quant
+) -> Iterator[Tensor]:
+    """The logits, a few tokens at a time."""
+    memory.begin(1, ids, "", rounded(len(ids)), reuses=False)
+    for start, part in parts_of(ids, PACKED_ROWS if quant == "int4+bf16" else KV_TOKENS):
+        places = torch.arange(start, start + len(part))[None]
+        with memory.layers.passing([memory.segment(1, start, len(part))]):
+            output = loaded.model(
+                input_ids=torch.tensor([part], device=loaded.device),
+                position_ids=places.to(loaded.device),
+                past_key_values=memory.layers,
+                use_cache=True,
+            )
+        memory.advance(1, ids, start + len(part))
+        yield output.logits[0].float().cpu()
+
+
+def own_cache(loaded: LoadedModel, ids: list[int], quant: Quant) -> Iterator[Tensor]:
+    """The same with transformers' cache."""
     cache = None
-    for start in range(0, len(ids), width):
-        part = torch.tensor([ids[start : start + width]], device=loaded.device)
-        output = loaded.model(part, past_key_values=cache, use_cache=True)
+    for _, part in parts_of(ids, PACKED_ROWS if quant == "int4+bf16" else len(ids)):
+        output = loaded.model(
+            torch.tensor([part], device=loaded.device), past_key_values=cache, use_cache=True
+        )
         cache = output.past_key_values
         yield output.logits[0].float().cpu()
 
 
-def row(quant: Quant, found: Measured, first: Tensor, ids: list[int]) -> str:
+def parts_of(ids: list[int], width: int) -> Iterator[tuple[int, list[int]]]:
+    return ((start, ids[start : start + width]) for start in range(0, len(ids), width))
+
+
+def row(quant: Quant, kv_dtype: KvDtype, found: Measured, first: Tensor, ids: list[int]) -> str:
     scores = found.scores[:-1]
     loss = -scores.gather(1, torch.tensor(ids[1:])[:, None]).mean().item()
     base = first[:-1]
@@ -118,11 +152,12 @@ def row(quant: Quant, found: Measured, first: Tensor, ids: list[int]) -> str:
     same = (base.argmax(-1) == scores.argmax(-1)).float().mean().item()
     return ROW.format(
         quant,
+        kv_dtype,
         f"{found.weights_bytes / 2**20:.0f}",
+        f"{found.kv_bytes_per_token / 1024:.1f}",
         f"{math.exp(loss):.3f}",
         f"{max(0.0, divergence):.4f}",
         f"{same:.1%}",
-        f"{found.seconds:.1f}",
     )
 
 

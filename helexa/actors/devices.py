@@ -19,7 +19,7 @@ from helexa.fleet.known import Known
 from helexa.fleet.placement import Room
 from helexa.fleet.quant import Choice
 from helexa.fleet.quant import choose as choose_quant
-from helexa.fleet.resizing import Holding, NewSize, growths, shrinks
+from helexa.fleet.resizing import Holding, NewSize, gift, growths, shrinks
 
 log = logs.get("helexa.node")
 
@@ -30,7 +30,7 @@ class Devices:
 
     _config: Config
     _devices: Sequence[tuple[Device, Dtype]]
-    learned: Learned = field(factory=Learned, init=False)
+    learned: Learned = field(factory=Learned)
 
     @property
     def indexes(self) -> list[int]:
@@ -59,13 +59,14 @@ class Devices:
     def estimated(self, known: Known, places: Iterable[Place]) -> Known:
         """A model that is not loaded, with the terms that it had last or that a load would now find.
 
-        Where nothing has room for it now, these are those of a device that is otherwise empty.
+        Loaded models would make room for it.  Where nothing has room for it even so, these are the terms of a
+        device that is otherwise empty.
         """
         try:
             claim = self._claim(known)
         except HelexaError:  # the load will tell
             return known
-        model, now = known.id, self._found(claim, self._rooms(list(places)))
+        model, now = known.id, self._found(claim, self._rooms_for(claim, list(places)))
         if now is not None:
             return evolve(known, terms=self.learned.estimate(model, now.terms))
         last = self.learned.last(model, claim.terms.stated)
@@ -96,13 +97,18 @@ class Devices:
             quant=quant.quant,
             quant_reason=quant.reason or None,
         )
-        return self._hosted(known, device, dtype, quant.quant, granted.kv_tokens), device
+        return self._hosted(known, device, dtype, quant.quant, granted), device
 
-    def shrinks(self, place: Place, known: Known, places: Iterable[Place]) -> Sequence[NewSize]:
-        """The KV pools that must be smaller for `place` to get a device; none if that does not help."""
+    def shrinks(
+        self, place: Place, known: Known, places: Iterable[Place], *, generous: bool
+    ) -> Sequence[NewSize]:
+        """The KV pools that must be smaller for `place` to get a device; none if that does not help.
+
+        `generous`: also those that can be, so that it gets more than the shortest context.
+        """
         there = list(places)
         rooms = self._rooms(there, place.allowed_devices)
-        return shrinks(self._claim(known), rooms, holdings(there)) or ()
+        return shrinks(self._claim(known), rooms, holdings(there), generous=generous) or ()
 
     def growths(self, places: Iterable[Place]) -> Sequence[NewSize]:
         """The KV pools that may have back what they gave."""
@@ -123,7 +129,8 @@ class Devices:
         )
 
     def _grant(self, claim: Claim, room: Room) -> Grant:
-        return grant(claim, room, self._config.engine.batch_width)
+        batch_width, prefixes = self._config.engine.batch_width, self._config.prefix_cache
+        return grant(claim, room, batch_width, prefixes.max_entries if prefixes.enabled else 0)
 
     def _found(self, claim: Claim, rooms: Sequence[Room]) -> Grant | None:
         """What a load would get of these rooms."""
@@ -139,16 +146,27 @@ class Devices:
             if not allowed or device.info.index in allowed
         ]
 
+    def _rooms_for(self, claim: Claim, places: Sequence[Place]) -> list[Room]:
+        """The rooms as they would be once loaded models had made room for the claim."""
+        rooms = self._rooms(places)
+        made = gift(claim, rooms, holdings(places), generous=True)
+        return [
+            evolve(room, free_mb=room.free_mb + made.mb)
+            if made and made.device == room.index
+            else room
+            for room in rooms
+        ]
+
     def _empty_rooms(self) -> list[Room]:
         infos = [device.info for device, _ in self._devices]
         return [Room(info.index, info.name, info.usable_mb, info.usable_mb) for info in infos]
 
     def _hosted(
-        self, known: Known, device: Device, dtype: Dtype, quant: Quant, kv_tokens: int
+        self, known: Known, device: Device, dtype: Dtype, quant: Quant, granted: Grant
     ) -> Hosted:
         admission, engine = self._config.admission, self._config.engine
         rules = Rules(
-            admission.max_in_flight or engine.batch_width,
+            admission.max_in_flight or granted.windows.batch_width,
             admission.max_queue_depth,
             admission.max_per_principal,
         )
@@ -159,10 +177,10 @@ class Devices:
             rules,
             admission.max_wait_secs,
             engine.prefill_chunk_tokens,
-            engine.batch_width,
-            kv_tokens,
+            granted,
             self._config.prefix_cache,
             quant,
+            engine.drafts,
         )
 
 

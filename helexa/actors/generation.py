@@ -30,6 +30,7 @@ from helexa.engine.orders import (
 )
 from helexa.fleet.known import Known, Reader
 from helexa.fleet.limits import clamp_output
+from helexa.fleet.pace import Demand, Spent
 from helexa.fleet.sampling import settle
 from helexa.text.prompt import Prompt
 from helexa.trace import Trace
@@ -71,6 +72,19 @@ class Generation:
         reasoning = sum(reader.reasoning_tokens for reader in self._readers.values())
         return Usage(self.prompt_tokens, self.generated_tokens, self.prefill.cached, reasoning)
 
+    @property
+    def demand(self) -> Demand:
+        most = (self.max_tokens(prompt) for prompt in self.prompts)
+        return Demand(self.prompt_tokens, self.conversation.num_answers, max(most))
+
+    @property
+    def spent(self) -> Spent:
+        return Spent(max(0, self.prefill.done - self.prefill.cached), self.generated_tokens)
+
+    def max_tokens(self, prompt: Prompt) -> int:
+        """Of an answer."""
+        return clamp_output(self.conversation.max_tokens, len(prompt.ids), self.known.limit)
+
     # -- what it runs ----------------------------------------------------------------------------
 
     def orders(self, model_uid: int) -> list[Callable[[int], Add]]:
@@ -85,9 +99,7 @@ class Generation:
                 Add,
                 model_uid=model_uid,
                 prompt=prompt.ids,
-                max_tokens=clamp_output(
-                    self.conversation.max_tokens, len(prompt.ids), self.known.limit
-                ),
+                max_tokens=self.max_tokens(prompt),
                 sampling=reseed(sampling, choice),
                 stop_ids=stop_ids,
                 constraint=prompt.constraint,

@@ -10,9 +10,10 @@ import trio
 from attrs import define, field, frozen
 
 from helexa import logs
-from helexa.actors.admission import Admission, ModelGone, Slot
+from helexa.actors.admission import Admission, ModelGone, Occupancy, Slot
 from helexa.actors.device import Device, Inbox
 from helexa.actors.generation import Generation
+from helexa.average import smoothed
 from helexa.config.schema import PrefixCache
 from helexa.conversation import Conversation, Events, Progress
 from helexa.engine.orders import (
@@ -27,6 +28,7 @@ from helexa.engine.orders import (
     Unloaded,
 )
 from helexa.fleet.admission import Rules
+from helexa.fleet.claim import Grant
 from helexa.fleet.known import Known
 from helexa.fleet.pool import Counted, Pool, check_fits, counted, is_sized, pool_of, salt_of
 from helexa.text.prompt import Prompt
@@ -51,10 +53,10 @@ class Hosted:
     rules: Rules
     max_wait_seconds: float
     prefill_chunk_tokens: int
-    batch_width: int
-    kv_tokens: int
+    granted: Grant
     prefix_cache: PrefixCache
     quant: Quant = "none"
+    drafts: bool = True
 
     @property
     def id(self) -> str:
@@ -113,7 +115,7 @@ class Model:
     _crash: str = field(default="", init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.kv_tokens = self.hosted.kv_tokens
+        self.kv_tokens = self.hosted.granted.kv_tokens
 
     # -- what others call ------------------------------------------------------------------------
 
@@ -124,12 +126,8 @@ class Model:
         return self._admission
 
     @property
-    def in_flight(self) -> int:
-        return self._admission.load().in_flight if self._admission else 0
-
-    @property
-    def queue_depth(self) -> int:
-        return self._admission.load().queue_depth if self._admission else 0
+    def occupancy(self) -> Occupancy:
+        return self._admission.occupancy() if self._admission else Occupancy()
 
     @property
     def pool(self) -> Pool:
@@ -191,12 +189,12 @@ class Model:
         salt = salt_of(trace.principal, hosted.prefix_cache.share)
         generation = Generation(hosted.known, conversation, prompts, trace, tick_seconds, salt)
         check_fits(generation.longest_prompt, hosted.known.limit, self._pool)
-        slot = admission.ticket(trace.principal, conversation.num_answers)
+        slot = admission.slot(trace.principal, trace.share, generation.demand)
         try:
             async with aclosing(self._enter(admission, slot, trace, tick_seconds)) as waiting:
                 async for progress in waiting:
                     yield [progress]
-            with self._counting(generation):
+            with self._counting(generation, slot):
                 async with aclosing(generation.run(self.device, self._uid)) as batches:
                     async for batch in batches:
                         yield batch
@@ -207,19 +205,22 @@ class Model:
         self, admission: Admission, slot: Slot, trace: Trace, tick_seconds: float
     ) -> AsyncGenerator[Progress, None]:
         asked_at = trio.current_time()
-        async with aclosing(admission.enter(slot, tick_seconds)) as waiting:
-            async for progress in waiting:
-                trace.queue_seconds = trio.current_time() - asked_at
-                yield progress
+        if why := await admission.enter(slot):
+            trace.note(why)
+            async with aclosing(admission.wait(slot, tick_seconds)) as waiting:
+                async for progress in waiting:
+                    trace.queue_seconds = trio.current_time() - asked_at
+                    yield progress
         trace.admitted_at = trio.current_time()
         trace.queue_seconds = trace.admitted_at - asked_at
         trace.note(f"admitted after {trace.queue_seconds:.3f} s")
 
     @contextmanager
-    def _counting(self, generation: Generation) -> Iterator[None]:
+    def _counting(self, generation: Generation, slot: Slot) -> Iterator[None]:
         try:
             yield
         finally:
+            slot.spent = generation.spent
             generation.trace.usage = generation.usage
             self._measure(generation)
             if generation.prefill.sample[0]:
@@ -232,7 +233,7 @@ class Model:
         seconds = trio.current_time() - began_at
         if seconds > 0:
             rate = (generation.generated_tokens - 1) / seconds
-            self._rate = rate if not self._rate else 0.7 * self._rate + 0.3 * rate
+            self._rate = smoothed(self._rate or None, rate)
 
     # -- the actor -------------------------------------------------------------------------------
 
@@ -271,19 +272,25 @@ class Model:
                 self.device.abandon(uid)
 
     def _load_order(self, uid: int) -> Load:
-        hosted = self.hosted
+        hosted, terms = self.hosted, self.hosted.known.terms
+        windows = hosted.granted.windows
         return Load(
             uid,
             hosted.id,
             hosted.known.path,
             hosted.torch_device,
             hosted.dtype,
-            hosted.batch_width,
+            windows.batch_width,
             hosted.prefill_chunk_tokens,
             hosted.known.script,
             self.kv_tokens,
             hosted.prefix_cache.enabled,
             quant=hosted.quant,
+            kv_dtype=terms.kv_dtype,
+            kv_bytes=self.kv_tokens * terms.kv_bytes_per_token,
+            snapshots=hosted.prefix_cache.max_entries,
+            snapshot_bytes=windows.snapshot_bytes,
+            drafts=hosted.drafts,
         )
 
     async def _until_loaded(self, inbox: Inbox) -> Ready:

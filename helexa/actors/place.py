@@ -5,15 +5,17 @@ from typing import Literal
 import trio
 from attrs import define, field, frozen
 
+from helexa.actors.admission import Occupancy
 from helexa.actors.device import Device, DeviceStatus
 from helexa.actors.mailbox import Request
 from helexa.actors.model import Model
 from helexa.engine.orders import Dtype
-from helexa.errors import HelexaError
+from helexa.errors import HelexaError, InvalidRequest, ModelBusy
 from helexa.fleet.catalogue import CatalogueModel
 from helexa.fleet.entry import ModelStatus
 from helexa.fleet.known import Known
 from helexa.fleet.pool import Pool
+from helexa.fleet.quant import is_same
 from helexa.fleet.resizing import Holding
 
 Asker = Literal["request", "operator", "start"]
@@ -72,7 +74,7 @@ class Place:
         """Its KV pool, if it is loaded: what it could give to others, or get back."""
         if self.status != "loaded" or not self.known or not self.device or not self.model:
             return None
-        pool, granted = self.pool, self.model.hosted.kv_tokens
+        pool, granted = self.pool, self.model.hosted.granted.kv_tokens
         return Holding(
             self.entry.id,
             self.device.info.index,
@@ -110,6 +112,38 @@ class Place:
             settle(self.unload_waiters.pop(), None)
 
 
+def check_devices(
+    model: str, devices: tuple[int, ...], there: list[int], place: Place | None
+) -> None:
+    """Whoever names devices gets them, or is told why not."""
+    if not devices:
+        return
+    if not set(devices) & set(there):
+        raise InvalidRequest(
+            f"this node has no such device; it has {', '.join(map(str, there))}",
+            param="devices",
+        )
+    if not place or not place.device or place.status == "unloading":
+        return
+    if place.device.info.index not in devices:
+        raise InvalidRequest(
+            f"model {model} is on device {place.device.info.index}; unload it first",
+            param="devices",
+        )
+
+
+def check_quant(model: str, quant: str, place: Place | None) -> None:
+    """Whoever states how the weights are kept gets that, or is told what there is."""
+    if not quant or not place or place.status in ("failed", "unloading"):
+        return
+    if not is_same(quant, place.entry.quant):
+        raise ModelBusy(
+            f"model {model} is {place.status} with quant {place.entry.quant or 'none'}, not {quant}: "
+            "unload it first",
+            param="quant",
+        )
+
+
 def settle(request: Request[None], error: HelexaError | None) -> None:
     if error is None:
         request.reply.set(None)
@@ -119,20 +153,30 @@ def settle(request: Request[None], error: HelexaError | None) -> None:
 
 @frozen
 class ModelState:
-    """What a status shows of one model."""
+    """What a status shows of one model; `spare_mb` is what its KV pool could give to others."""
 
     entry: CatalogueModel
     known: Known | None
     status: ModelStatus
     devices: tuple[int, ...]
     vram_used_mb: int
-    in_flight: int
-    queue_depth: int
+    occupancy: Occupancy
     pool: Pool
+    spare_mb: int
     tokens_per_second: float
     done_bytes: int
     total_bytes: int
     error: str | None
+
+    @property
+    def in_flight(self) -> int:
+        """Slots in use."""
+        return self.occupancy.in_flight
+
+    @property
+    def queue_depth(self) -> int:
+        """Requests that wait."""
+        return self.occupancy.queue_depth
 
 
 @frozen
@@ -161,9 +205,9 @@ def state_of(place: Place) -> ModelState:
         status=place.status,
         devices=(place.device.info.index,) if place.device else (),
         vram_used_mb=place.used_mb,
-        in_flight=model.in_flight if model else 0,
-        queue_depth=model.queue_depth if model else 0,
+        occupancy=model.occupancy if model else Occupancy(),
         pool=place.pool,
+        spare_mb=place.holding.spare_mb if place.holding else 0,
         tokens_per_second=model.tokens_per_second if model else 0.0,
         done_bytes=place.done_bytes,
         total_bytes=place.total_bytes,

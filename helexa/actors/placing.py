@@ -41,9 +41,11 @@ class Placing:
         async with self._one_at_a_time:
             await self._devices.refresh()
             with trio.move_on_after(RESIZE_SECONDS) as waiting:
-                while sizes := self._devices.shrinks(place, known, places):
+                generous = True  # once: what is asked for again is what is needed
+                while sizes := self._devices.shrinks(place, known, places, generous=generous):
                     await self._resize(sizes, places, for_model=known.id)
                     await self._devices.refresh()
+                    generous = False
             if waiting.cancelled_caught:
                 log.warning("KV pools are not smaller yet", for_model=known.id)
             return self._devices.place(place, known, places)

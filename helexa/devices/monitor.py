@@ -76,6 +76,13 @@ def open_device(info: DeviceInfo, settings: Node, *, root: Path = ROOT) -> Devic
     return CudaDevice(info, root)
 
 
+def give_back_freed() -> None:
+    """glibc keeps the host's freed memory for itself until it is asked; other C libraries do not."""
+    give_back = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if give_back is not None:
+        give_back(0)
+
+
 @frozen(eq=False)
 class CpuDevice:
     """The machine's own memory and processor."""
@@ -109,11 +116,8 @@ class CpuDevice:
         return classify(error)
 
     def trim(self) -> None:
-        """glibc keeps freed memory for itself until it is asked; other C libraries do not."""
         gc.collect()
-        give_back = getattr(ctypes.CDLL(None), "malloc_trim", None)
-        if give_back is not None:
-            give_back(0)
+        give_back_freed()
 
 
 @define(eq=False)

@@ -3,7 +3,10 @@
 orders      the seam: orders in, notices out; no torch
 worker      what a device thread drives: the loads and models of one device
 batch       one loaded model and the sequences on it
-scheduler   pure: what one step computes; no torch
+admit       what it takes in      faults   what goes wrong with one sequence alone
+scheduler   pure: what one step computes; no torch      pace   how long steps take, as measured
+draft       pure: how a text may go on, and when it is worth guessing
+planning    a plan carried out      drawing   what was drawn taken in      lives   what each sequence holds
 kv/         what is computed once and kept: the pool, prefixes, windows and states, attention over them
 room        the pool of a model and what computes on it, batched if the model can be
 runner      computes a plan's chunks in one pass

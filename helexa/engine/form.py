@@ -37,6 +37,9 @@ class Form:
         device: str,
     ) -> None:
         self._matcher = matcher
+        self._found: tuple[tuple[bytearray, bool] | None] | None = (
+            None  # what the matcher allows now
+        )
         self._left = max_tokens
         self._reserve = min(RESERVE, max_tokens // 4)
         self._cut = False
@@ -47,7 +50,7 @@ class Form:
 
     def masks(self) -> Masks | None:
         """None where anything may come next.  HelexaError where nothing may."""
-        found = self._matcher.allowed()
+        found = self._allowed()
         if found is None:
             return None
         bits, may_end = found
@@ -59,6 +62,11 @@ class Form:
         )
         return Masks(allowed, self._mask(closing, may_end))
 
+    @property
+    def is_free(self) -> bool:
+        """Whether anything may come next.  HelexaError where nothing may."""
+        return self._allowed() is None
+
     def accept(self, token: int, *, redrawn: bool) -> bool:
         """Go on with a token; whether the answer is complete, so that there is no next one.
 
@@ -67,15 +75,22 @@ class Form:
         if token in self._stop_ids:
             return False  # it ends the answer by itself
         self._matcher.accept(token)
+        self._found = None
         self._left -= 1
         self._cut = self._cut or redrawn
         if self._stop_ids and not self._cut:
             return False
-        found = self._matcher.allowed()
+        found = self._allowed()
         if found is None:
             return False
         bits, may_end = found
         return may_end and (self._cut or not any(bits))
+
+    def _allowed(self) -> tuple[bytearray, bool] | None:
+        """As the matcher says it, who is asked once for each token."""
+        if self._found is None:
+            self._found = (self._matcher.allowed(),)
+        return self._found[0]
 
     def _mask(self, bits: bytearray, may_end: bool) -> Tensor:
         mask = unpacked(bits, self._vocab_size, self._device)

@@ -1,7 +1,7 @@
 """Bringing a model from its directory onto the device.
 
-Safetensors are streamed in slices, so that running sequences go on; GGUF files and quantised
-safetensors are left to `from_pretrained`, in one slice.
+Safetensors and GGUF files are streamed in slices, so that running sequences go on; quantised safetensors,
+and GGUF files of which transformers makes something else, are left to `from_pretrained`, in one slice.
 """
 
 from collections.abc import Generator
@@ -13,11 +13,12 @@ import torch
 from attrs import frozen
 from transformers import AutoModelForCausalLM, GgufConfig, PretrainedConfig, PreTrainedModel
 
+from helexa.engine.blocks import can_be_streamed, header_of
 from helexa.engine.checkpoint import weight_files
 from helexa.engine.orders import Load, LoadProgress
 from helexa.engine.quant.packer import Packer
 from helexa.engine.skeleton import DTYPES, OWN_KERNELS, first_line, read_config, refuse_unservable
-from helexa.engine.stream import stream
+from helexa.engine.stream import stream, stream_gguf
 from helexa.engine.verdict import refuse_incomplete
 from helexa.errors import StoreError
 from helexa.fleet.quant import why_not
@@ -69,6 +70,9 @@ def lone_gguf(directory: Path) -> Path | None:
 
 
 def load_gguf(order: Load, gguf: Path) -> Generator[LoadProgress, None, PreTrainedModel]:
+    header = header_of(gguf)
+    if can_be_streamed(header):
+        return (yield from stream_gguf(order, read_config(order.path), gguf, header))
     # Left packed, transformers' weights are slow where it has no kernel for them (3 tokens/s).
     options = {"gguf_file": gguf.name, "quantization_config": GgufConfig(dequantize=True)}
     return (yield from load_whole(order, [gguf], options))

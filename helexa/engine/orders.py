@@ -13,6 +13,7 @@ from helexa.errors import HelexaError
 
 Dtype = Literal["fp32", "bf16", "fp16"]
 Quant = Literal["none", "int8", "int4", "int4+bf16", "fp8"]  # how linear layers keep their weights
+KvDtype = Literal["auto", "bf16", "fp8", "int8"]  # how the KV pool keeps keys and values
 
 
 @frozen
@@ -87,9 +88,13 @@ class Load:
     `device` is torch's name for it ("cpu", "cuda:0"); `batch_width` bounds the sequences that run at
     once, `prefill_chunk_tokens` the prompt tokens of one step.  `kv_tokens` bounds what the KV pool
     holds, running and cached together; 0 is room for the longest sequence, `batch_width` times.
+    `kv_bytes` bounds it as well, 0 does not: a token may turn out to take more than its files say.
+    `kv_dtype` is how it keeps them, "auto" as the model computes them.
     `prefix_cache` keeps what was computed for prompts that begin alike, and of that `parked_bytes` in
-    the host's memory while the model is unloaded.  With `script` it is a script
-    model, of which no weights are read; its sequences have a script each.
+    the host's memory while the model is unloaded.  Of layers that do not keep every token it has
+    `snapshots` at most, of `snapshot_bytes` in all; None does not bound the bytes.  `drafts` lets sequences
+    guess their next tokens from what they said before, where that saves time; it changes no answer.  With
+    `script` it is a script model, of which no weights are read; its sequences have a script each.
     """
 
     uid: int
@@ -104,6 +109,11 @@ class Load:
     prefix_cache: bool = True
     parked_bytes: int = 1 << 30
     quant: Quant = "none"
+    kv_dtype: KvDtype = "auto"
+    kv_bytes: int = 0
+    snapshots: int = 8
+    snapshot_bytes: int | None = None
+    drafts: bool = True
 
 
 @frozen
@@ -207,7 +217,9 @@ class PrefillProgress:
 class KvUse:
     """What the KV pool of load `uid` holds, in tokens, and what its prefix cache did so far.
 
-    Comes when it changed, at most once a step.
+    `state_bytes` are beside it: the windows and recurrent states of running sequences, and snapshots
+    of them.  So many tokens were `drafted`, and `accepted` of them as the next ones.  Comes when what it
+    holds changed, at most once a step.
     """
 
     uid: int
@@ -219,6 +231,9 @@ class KvUse:
     saved_tokens: int = 0
     evictions: int = 0
     preemptions: int = 0
+    state_bytes: int = 0
+    drafted: int = 0
+    accepted: int = 0
 
 
 Top = tuple[tuple[int, float], ...]  # (token id, logprob), the likeliest first

@@ -1,10 +1,12 @@
 """The KV pool of a loaded model and what computes on it, batched if the model can be."""
 
+from helexa.engine.kv.forms import form_of
 from helexa.engine.kv.layers import Alone as NotTogether
 from helexa.engine.kv.layers import Layers
 from helexa.engine.kv.memory import Memory
-from helexa.engine.kv.spans import rounded
-from helexa.engine.kv.trial import try_together
+from helexa.engine.kv.spans import BLOCK, rounded
+from helexa.engine.kv.trial import bytes_alone, try_together
+from helexa.engine.lean.install import fused_form
 from helexa.engine.loader import LoadedModel
 from helexa.engine.orders import Load
 from helexa.engine.runner import Alone, Runner, Together
@@ -13,14 +15,30 @@ DEFAULT_POSITIONS = 4096  # of a model that does not say how many it knows
 
 
 def make_room(order: Load, loaded: LoadedModel) -> tuple[Memory, Runner, str]:
-    """The pool, the runner, and why sequences are computed one after the other ("" if they are not)."""
-    positions = loaded.max_positions or DEFAULT_POSITIONS
-    total = rounded(order.kv_tokens or order.batch_width * positions)
+    """The pool, the runner, and why sequences are computed one after the other ("" if they are not).
+
+    Those have caches of their own, in the model's number format, and the pool only counts what they take.
+    """
     dtype, device = loaded.model.dtype, loaded.device
     try:
         kinds = try_together(loaded)
     except NotTogether as reason:
-        memory = Memory(Layers([], total, dtype, device), total, keeps=False)
-        return memory, Alone(loaded), str(reason)
-    memory = Memory(Layers(kinds, total, dtype, device), total, keeps=order.prefix_cache)
-    return memory, Together(loaded, memory), ""
+        each = bytes_alone(loaded) or order.kv_bytes // (order.kv_tokens or 1)
+        total = tokens_of(order, loaded, each)
+        layers = Layers([], total, dtype, device, outside_bytes=each)
+        return Memory(layers, total, keeps=False), Alone(loaded), str(reason)
+    form = form_of(order.kv_dtype, dtype)
+    each = sum(kind.bytes_per_token(form) for kind in kinds)
+    total = tokens_of(order, loaded, each)
+    layers = Layers(kinds, total, dtype, device, order.kv_dtype)
+    memory = Memory(layers, total, order.prefix_cache, order.snapshots, order.snapshot_bytes)
+    return memory, Together(loaded, memory, fused_form(loaded, kinds)), ""
+
+
+def tokens_of(order: Load, loaded: LoadedModel, bytes_per_token: int) -> int:
+    """What the pool holds: as ordered, or less if that would take more bytes; one block at least."""
+    positions = loaded.max_positions or DEFAULT_POSITIONS
+    total = rounded(order.kv_tokens or order.batch_width * positions)
+    if not (order.kv_bytes and bytes_per_token):
+        return total
+    return min(total, max(BLOCK, order.kv_bytes // bytes_per_token // BLOCK * BLOCK))

@@ -10,6 +10,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from helexa.engine.kv.memory import Memory
+from helexa.engine.lean.forward import Fused
 from helexa.engine.loader import LoadedModel
 from helexa.engine.sampler import scores
 from helexa.engine.scheduler import Chunk
@@ -22,6 +23,10 @@ SCORED_BYTES = 64 << 20  # of the float32 logits that are there at once where a 
 class Runner(Protocol):
     """Computes chunks; the scores of prompts that are asked for go into their sequences."""
 
+    @property
+    def weights_bytes(self) -> int:
+        """That the model takes in the form it is computed in."""
+
     def run(self, chunks: Iterable[Chunk], sequences: Mapping[int, Sequence]) -> "Outcomes":
         """The logits of those that sample, and the errors of those that failed alone."""
 
@@ -31,7 +36,10 @@ class Runner(Protocol):
 
 @define(eq=False)
 class Outcomes:
-    """`uids` name the rows of `logits` [rows, vocab], which are in the model's dtype."""
+    """`uids` name the rows of `logits` [rows, vocab], which are in the model's dtype.
+
+    A sequence with a draft has a row for each token of it beside its first, one behind the other.
+    """
 
     uids: list[int] = field(factory=list)
     logits: Tensor | None = None
@@ -49,9 +57,15 @@ class Together:
     sequence has a row: the decoding ones together, each text in a pass of its own.
     """
 
-    def __init__(self, loaded: LoadedModel, memory: Memory) -> None:
+    def __init__(self, loaded: LoadedModel, memory: Memory, fused: Fused | None = None) -> None:
+        """`fused` is the model in fewer operations, where there is such a form of it."""
         self._loaded = loaded
         self._memory = memory
+        self._fused = fused
+
+    @property
+    def weights_bytes(self) -> int:
+        return self._fused.nbytes if self._fused else self._loaded.weights_bytes
 
     @torch.inference_mode()
     def run(self, chunks: Iterable[Chunk], sequences: Mapping[int, Sequence]) -> Outcomes:
@@ -59,7 +73,7 @@ class Together:
         scored = [c for c in chunks if sequences[c.uid].is_scored]
         others = [c for c in chunks if not sequences[c.uid].is_scored]
         for group in self._groups(others):
-            uids = [c.uid for c in group if c.samples]
+            uids = [c.uid for c in group if c.samples for _ in range(1 + c.drafted)]
             logits = self._forward(group, sequences)
             if uids:
                 outcomes.add(uids, logits)
@@ -82,18 +96,19 @@ class Together:
     def _forward(
         self, group: list[Chunk], sequences: Mapping[int, Sequence], keep: int = 0
     ) -> Tensor:
-        """The logits of the last `keep` tokens, or if 0 of the last token of each that samples."""
+        """The logits of the last `keep` tokens, or if 0 of what each that samples is drawn from."""
         memory = self._memory
-        tokens = [
-            sequences[c.uid].tokens[place]
-            for c in group
-            for place in range(c.start, c.start + c.count)
-        ]
+        tokens = [token for c in group for token in sequences[c.uid].inputs(c)]
         positions = [place for c in group for place in range(c.start, c.start + c.count)]
         ids = torch.tensor([tokens, positions], device=self._loaded.device)
+        segments = [memory.segment(c.uid, c.start, c.count) for c in group]
+        if self._fused:
+            kept = slice(-keep, None) if keep else self._kept(group)
+            with memory.layers.passing(segments):
+                return self._fused(ids[0], ids[1], memory.layers.layers, kept)
         has_rows = memory.layers.is_recurrent and len(group) > 1
         ids = ids.reshape(2, -1, 1) if has_rows else ids.reshape(2, 1, -1)
-        with memory.layers.passing([memory.segment(c.uid, c.start, c.count) for c in group]):
+        with memory.layers.passing(segments):
             output = self._loaded.model(
                 input_ids=ids[0],
                 position_ids=ids[1],
@@ -104,13 +119,15 @@ class Together:
         logits: Tensor = output.logits
         return logits.reshape(-1, logits.shape[-1])
 
-    def _kept(self, group: list[Chunk]) -> int | Tensor:
-        ends, end = [], 0
+    def _kept(self, group: list[Chunk]) -> Tensor:
+        """Which rows of a pass make logits; of one that samples nothing its last, as some must."""
+        ends: list[int] = []
+        end = 0
         for c in group:
             end += c.count
             if c.samples:
-                ends.append(end - 1)
-        return torch.tensor(ends, device=self._loaded.device) if ends else 1
+                ends += range(end - 1 - c.drafted, end)
+        return torch.tensor(ends or [end - 1], device=self._loaded.device)
 
 
 class Alone:
@@ -119,6 +136,10 @@ class Alone:
     def __init__(self, loaded: LoadedModel) -> None:
         self._loaded = loaded
         self._caches: dict[int, DynamicCache] = {}
+
+    @property
+    def weights_bytes(self) -> int:
+        return self._loaded.weights_bytes
 
     @torch.inference_mode()
     def run(self, chunks: Iterable[Chunk], sequences: Mapping[int, Sequence]) -> Outcomes:

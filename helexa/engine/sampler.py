@@ -3,6 +3,7 @@
 Logit bias and penalties come first, then the form of the answer, then what filters.py does.
 """
 
+from collections import deque
 from collections.abc import Sequence
 from random import Random
 
@@ -13,7 +14,7 @@ from torch import Tensor
 from helexa.engine.filters import UNSETTLED, Draw, choose, ranked
 from helexa.engine.form import Masks
 from helexa.engine.orders import SamplingParams, Top
-from helexa.engine.penalties import Penalties, penalise
+from helexa.engine.penalties import Penalties, Penalty, penalise
 from helexa.engine.rows import span, stacked
 from helexa.errors import HelexaError
 
@@ -37,79 +38,90 @@ class Drawn:
     redrawn: bool = False
 
 
+@frozen(eq=False)
+class Row:
+    """How the token of one row of logits is drawn.
+
+    `points` are its random numbers, the second for the token that is drawn in place of another.
+    """
+
+    params: SamplingParams
+    penalty: Penalty
+    points: tuple[float, float]
+    masks: Masks | None = None
+
+    def draw(self, *, again: bool = False) -> Draw:
+        return Draw(self.params, self.points[again])
+
+
 class Sampler:
     """How one sequence draws.  Owns its random numbers, so that a seed repeats a text.
 
-    Without a seed it takes one from the operating system.
+    Without a seed it takes one from the operating system.  The i-th token of an answer has the i-th
+    numbers, whenever and however often it is drawn.
     """
 
     def __init__(
         self, params: SamplingParams, prompt: Sequence[int], vocab_size: int, device: str
     ) -> None:
-        self.params = params
-        self.penalties = Penalties(params, prompt, vocab_size, device)
+        self._params = params
+        self._penalties = Penalties(params, prompt, vocab_size, device)
         # On the host: a step's numbers go to the device at once.  As a number, -1 would be 1.
         self._random = Random(None if params.seed is None else str(params.seed))
-        self._points = self._random.random(), self._random.random()
+        self._points: deque[tuple[float, float]] = deque()  # of the next tokens
 
-    def draw(self, *, again: bool = False) -> Draw:
-        """Of the next token; `again` if another one has to be drawn in its place."""
-        return Draw(self.params, self._points[again])
+    def row(self, masks: Masks | None = None, ahead: Sequence[int] = ()) -> Row:
+        """Of the next token, or of the one that follows if those `ahead` come before it."""
+        while len(self._points) <= len(ahead):
+            self._points.append((self._random.random(), self._random.random()))
+        penalty = self._penalties.after(ahead)
+        return Row(self._params, penalty, self._points[len(ahead)], masks)
 
     def accept(self, token: int) -> None:
-        """Go on with a token."""
-        self.penalties.count(token)
-        self._points = self._random.random(), self._random.random()
+        """Go on with a token that was drawn.  Works on the host alone."""
+        self._penalties.count(token)
+        self._points.popleft()
 
 
 @torch.inference_mode()
-def draw_all(
-    logits: Tensor, samplers: Sequence[Sampler], masks: Sequence[Masks | None]
-) -> list[Drawn | HelexaError]:
-    """A token for each row of `logits` [n, vocab] in any float dtype, by its sampler.
+def draw_all(logits: Tensor, rows: Sequence[Row]) -> list[Drawn | HelexaError]:
+    """A token for each row of `logits` [n, vocab] in any float dtype.
 
-    Its masks tell what may be drawn.  A row that is not all finite gets the error, alone.  What a
-    sequence draws hangs on its own logits and seed, never on the other rows.  The samplers go on with
-    what is drawn, all of them in the end: after any other exception they are as they were.
+    Its masks tell what may be drawn.  A row that is not all finite gets the error, alone.  What a row
+    draws hangs on it and its own logits, never on the other rows.
     """
     limit = CACHED_BYTES if logits.device.type == "cpu" else MEMORY_BYTES
     count = max(1, limit // (4 * logits.shape[-1]))
-    parts = [slice(start, start + count) for start in range(0, len(samplers), count)]
-    results = [drawn for at in parts for drawn in draw_part(logits[at], samplers[at], masks[at])]
-    for sampler, drawn in zip(samplers, results, strict=True):
-        if isinstance(drawn, Drawn):
-            sampler.accept(drawn.token)
-    return results
+    parts = [slice(start, start + count) for start in range(0, len(rows), count)]
+    return [drawn for at in parts for drawn in draw_part(logits[at], rows[at])]
 
 
-def draw_part(
-    logits: Tensor, samplers: Sequence[Sampler], masks: Sequence[Masks | None]
-) -> list[Drawn | HelexaError]:
+def draw_part(logits: Tensor, rows: Sequence[Row]) -> list[Drawn | HelexaError]:
     logits = logits.float()
-    shaped = shape(logits, samplers, masks)
-    draws = [sampler.draw() for sampler in samplers]
+    shaped = shape(logits, rows)
+    draws = [row.draw() for row in rows]
     # Synchronises with the device once, unless a row needs a second look.
     tokens = settle(choose(shaped, draws, WIDTH).where(finite(logits), UNFIT), shaped, draws)
-    redrawn = close(shaped, samplers, masks, tokens)
+    redrawn = close(shaped, rows, tokens)
     found = [redrawn.get(row, token) for row, token in enumerate(tokens)]
-    chances = log_probabilities(logits, samplers, found)
+    chances = log_probabilities(logits, rows, found)
     return [
         not_finite() if token == UNFIT else Drawn(token, *chances[row], row in redrawn)
         for row, token in enumerate(found)
     ]
 
 
-def shape(logits: Tensor, samplers: Sequence[Sampler], masks: Sequence[Masks | None]) -> Tensor:
+def shape(logits: Tensor, rows: Sequence[Row]) -> Tensor:
     """The float32 `logits` after bias, penalties and masks; the same tensor where there are none."""
-    penalties = [sampler.penalties for sampler in samplers]
-    some = stacked(None if mask is None else mask.allowed for mask in masks)
-    if some is None and not any(own.are_on for own in penalties):
+    penalties = [row.penalty for row in rows]
+    some = stacked(None if row.masks is None else row.masks.allowed for row in rows)
+    if some is None and not any(penalty.is_on for penalty in penalties):
         return logits
     shaped = logits.clone()
     penalise(shaped, penalties)
     if some is not None:
-        rows, allowed = some
-        shaped[rows] = shaped[rows].where(allowed, -torch.inf)
+        held, allowed = some
+        shaped[held] = shaped[held].where(allowed, -torch.inf)
     return shaped
 
 
@@ -125,43 +137,38 @@ def settle(first: Tensor, logits: Tensor, draws: Sequence[Draw]) -> list[int]:
     return tokens
 
 
-def close(
-    logits: Tensor,
-    samplers: Sequence[Sampler],
-    masks: Sequence[Masks | None],
-    tokens: Sequence[int],
-) -> dict[int, int]:
+def close(logits: Tensor, rows: Sequence[Row], tokens: Sequence[int]) -> dict[int, int]:
     """Other tokens, by row, for those that close nothing where the answer is to be closed."""
     closing = {
-        row: mask.closing
-        for row, mask in enumerate(masks)
-        if mask is not None and mask.closing is not None and tokens[row] != UNFIT
+        place: row.masks.closing
+        for place, row in enumerate(rows)
+        if row.masks is not None and row.masks.closing is not None and tokens[place] != UNFIT
     }
     if not closing:
         return {}
-    drawn = torch.tensor([tokens[row] for row in closing], device=logits.device)
+    drawn = torch.tensor([tokens[place] for place in closing], device=logits.device)
     closes = torch.stack(list(closing.values())).gather(-1, drawn[:, None])[:, 0].tolist()
-    rows = [row for row, is_closed in zip(closing, closes, strict=True) if not is_closed]
-    if not rows:
+    left = [place for place, is_closed in zip(closing, closes, strict=True) if not is_closed]
+    if not left:
         return {}
-    held = logits[rows].where(torch.stack([closing[row] for row in rows]), -torch.inf)
-    draws = [samplers[row].draw(again=True) for row in rows]
-    return dict(zip(rows, settle(choose(held, draws, WIDTH), held, draws), strict=True))
+    held = logits[left].where(torch.stack([closing[place] for place in left]), -torch.inf)
+    draws = [rows[place].draw(again=True) for place in left]
+    return dict(zip(left, settle(choose(held, draws, WIDTH), held, draws), strict=True))
 
 
 def log_probabilities(
-    logits: Tensor, samplers: Sequence[Sampler], tokens: Sequence[int]
+    logits: Tensor, rows: Sequence[Row], tokens: Sequence[int]
 ) -> list[tuple[float | None, Top]]:
     """Those of the tokens and the likeliest, under the model's own distribution, where asked for."""
     found: list[tuple[float | None, Top]] = [(None, ())] * len(tokens)
     asked: dict[int, list[int]] = {}
-    for row, sampler in enumerate(samplers):
-        if sampler.params.top_logprobs is not None and tokens[row] != UNFIT:
-            asked.setdefault(sampler.params.top_logprobs, []).append(row)
-    for num_top, rows in asked.items():
-        scored = scores(logits[span(rows)], [tokens[row] for row in rows], num_top)
-        for row, (_, logprob, top) in zip(rows, scored, strict=True):
-            found[row] = logprob, top
+    for place, row in enumerate(rows):
+        if row.params.top_logprobs is not None and tokens[place] != UNFIT:
+            asked.setdefault(row.params.top_logprobs, []).append(place)
+    for num_top, places in asked.items():
+        scored = scores(logits[span(places)], [tokens[place] for place in places], num_top)
+        for place, (_, logprob, top) in zip(places, scored, strict=True):
+            found[place] = logprob, top
     return found
 
 

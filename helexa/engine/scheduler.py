@@ -4,6 +4,9 @@ Sequences are served in the order they came, with a lane for short ones.  All wh
 for the last token decode in every step; texts are computed in chunks beside them, so that a long prompt
 delays the streams that run by one chunk at most.  Where the KV pool is full the youngest gives way and
 begins again later.
+
+A sequence that decodes may have drafted what comes after its next token: that is computed in the same
+chunk, as far as there is room, and counts only where it turns out right.
 """
 
 from collections.abc import Sequence
@@ -21,8 +24,8 @@ LEAST_CHUNK = 16  # tokens
 class Progress:
     """How far a sequence is, in tokens: `computed` of the `known` ones, with room for `capacity`.
 
-    `left` may still be generated.  `until`, if set, is where a chunk must end.  `awaits`: an older text is
-    being computed that it will go on from.
+    `left` may still be generated, `drafted` are guesses of what comes behind those known.  `until`, if set,
+    is where a chunk must end.  `awaits`: an older text is being computed that it will go on from.
     """
 
     uid: int
@@ -32,6 +35,7 @@ class Progress:
     left: int = 1
     until: int | None = None
     awaits: bool = False
+    drafted: int = 0
 
     @property
     def has_begun(self) -> bool:
@@ -50,7 +54,8 @@ class Progress:
 class Chunk:
     """Compute `count` tokens of a sequence from position `start` on, with room for `capacity` in all.
 
-    `samples`: the last of them is the last that is known, so its logits give the next one.
+    `samples`: all that is known is computed with it, so its logits give the next one.  The last `drafted`
+    of the tokens are guesses behind what is known; each gives the one after it, if it is right itself.
     """
 
     uid: int
@@ -58,6 +63,11 @@ class Chunk:
     count: int
     samples: bool
     capacity: int = 0
+    drafted: int = 0
+
+    @property
+    def is_text(self) -> bool:
+        return self.count - self.drafted > 1
 
 
 @frozen
@@ -105,7 +115,7 @@ def plan(sequences: Sequence[Progress], prompt_tokens: int, free: int) -> Plan:
         if sequence.decodes:
             room.grow(sequence)
     begun = [sequence for sequence in begun if sequence.uid in room.capacity]
-    decode = [chunk(sequence, 1, room) for sequence in begun if sequence.decodes]
+    decode = [next_chunk(sequence, room) for sequence in begun if sequence.decodes]
     texts = [sequence for sequence in begun if not sequence.decodes]
     return Plan(tuple(room.preempted), (*decode, *prefill(texts, prompt_tokens, room)))
 
@@ -159,10 +169,17 @@ def chunk(sequence: Progress, count: int, room: Room) -> Chunk:
     return Chunk(sequence.uid, sequence.computed, count, samples, room.capacity[sequence.uid])
 
 
-def prompt_budget(most: int, step_seconds: float, token_seconds: float) -> int:
+def next_chunk(sequence: Progress, room: Room) -> Chunk:
+    """Of one that decodes.  Nobody gives way to drafts, they take what room it has."""
+    capacity = room.capacity[sequence.uid]
+    drafted = min(sequence.drafted, sequence.left - 1, capacity - sequence.known)
+    return Chunk(sequence.uid, sequence.computed, 1 + drafted, True, capacity, drafted)
+
+
+def prompt_budget(most: int, step_seconds: float | None, token_seconds: float | None) -> int:
     """How many tokens of texts to compute in a step, `most` at most.
 
-    Beside sequences that decode in `step_seconds` (0 if none does, or it is not known) a text, at
+    Beside sequences that decode in `step_seconds` (None if none does, or it is not known) a text, at
     `token_seconds` a token, may take STALL of their steps.
     """
     if not (step_seconds and token_seconds):

@@ -1,6 +1,7 @@
-"""Safetensors onto the device a few parameters at a time, as `from_pretrained` would put them there.
+"""Weights onto the device a few parameters at a time, as `from_pretrained` would put them there.
 
-Layers that are to be packed are packed as soon as their weights are there.
+They come out of safetensors, or out of a GGUF file, whose blocks are unpacked on the way.  Layers that are
+to be packed are packed as soon as their weights are there.
 
 The same transformers code does the work, so that architectures whose checkpoints are renamed, fused
 or tied load right; it is only called slice by slice.
@@ -8,6 +9,7 @@ or tied load right; it is only called slice by slice.
 
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 from transformers import PretrainedConfig, PreTrainedModel
@@ -21,49 +23,69 @@ from transformers.core_model_loading import (
 )
 from transformers.modeling_utils import LoadStateDictConfig
 
+from helexa.devices.monitor import give_back_freed
+from helexa.engine.blocks import unpacked
 from helexa.engine.checkpoint import Checkpoint, num_bytes, open_checkpoint
 from helexa.engine.orders import Load, LoadProgress
 from helexa.engine.quant.packer import Packer
 from helexa.engine.skeleton import DTYPES, build_skeleton
 from helexa.engine.verdict import empty_verdict, merge, refuse_incomplete, refuse_unfit
+from helexa.store.gguf import GgufHeader
 
 SLICE_BYTES = 16 << 20  # read between two looks at the clock; 10-30 ms when files are cached
 
 
 def stream(order: Load, config: PretrainedConfig) -> Generator[LoadProgress, None, PreTrainedModel]:
     """Peak memory: the weights, packed where they are to be, and one slice of at least one parameter."""
-    dtype = DTYPES[order.dtype]
     with open_checkpoint(order.path) as checkpoint:
-        model = build_skeleton(config, dtype)
-        packer = Packer(model, order)
-        plan = LoadStateDictConfig(
-            device_map={"": order.device},
-            dtype=dtype,
-            dtype_plan={**model._get_dtype_plan(dtype), **packer.dtypes},
-            weight_mapping=get_model_conversion_mapping(model),
-        )
-        parameters = by_parameter(checkpoint, model, plan.weight_mapping)
-        verdict = empty_verdict(model)
-        for name in packer.take_kept(plain_shapes(checkpoint, parameters)):
-            del parameters[name]
-            verdict.missing_keys.discard(name)
-        total = sum(num_bytes(checkpoint[name]) for names in parameters.values() for name in names)
-        yield LoadProgress(order.uid, 0, total)
-        done = 0
-        for names in slices(checkpoint, parameters.values()):
-            tensors = {name: checkpoint[name] for name in names}
-            part, _ = convert_and_load_state_dict_in_model(model, tensors, plan)
-            refuse_unfit(order.path, part)
-            merge(verdict, part)
-            for _ in packer.pack():
-                yield LoadProgress(order.uid, done, total)
-            done += sum(map(num_bytes, tensors.values()))
+        model = build_skeleton(config, DTYPES[order.dtype])
+        return (yield from fill(order, model, checkpoint))
+
+
+def stream_gguf(
+    order: Load, config: PretrainedConfig, path: Path, header: GgufHeader
+) -> Generator[LoadProgress, None, PreTrainedModel]:
+    """The same out of a GGUF file; a parameter is there in float32 before it is packed or cast."""
+    model = build_skeleton(config, DTYPES[order.dtype])
+    tensors = unpacked(path, header, model, packs=order.quant != "none")
+    return (yield from fill(order, model, tensors))
+
+
+def fill(
+    order: Load, model: PreTrainedModel, checkpoint: Checkpoint
+) -> Generator[LoadProgress, None, PreTrainedModel]:
+    dtype = DTYPES[order.dtype]
+    packer = Packer(model, order)
+    plan = LoadStateDictConfig(
+        device_map={"": order.device},
+        dtype=dtype,
+        dtype_plan={**model._get_dtype_plan(dtype), **packer.dtypes},
+        weight_mapping=get_model_conversion_mapping(model),
+    )
+    parameters = by_parameter(checkpoint, model, plan.weight_mapping)
+    verdict = empty_verdict(model)
+    for name in packer.take_kept(shapes_of(checkpoint, parameters)):
+        del parameters[name]
+        verdict.missing_keys.discard(name)
+    total = sum(num_bytes(checkpoint[name]) for names in parameters.values() for name in names)
+    yield LoadProgress(order.uid, 0, total)
+    done = 0
+    for names in slices(checkpoint, parameters.values()):
+        tensors = {name: checkpoint[name] for name in names}
+        part, _ = convert_and_load_state_dict_in_model(model, tensors, plan)
+        refuse_unfit(order.path, part)
+        merge(verdict, part)
+        for _ in packer.pack():
             yield LoadProgress(order.uid, done, total)
-        # Ties weights, and computes what no checkpoint holds (rotary frequencies).
-        model._finalize_model_loading(model, plan, verdict)
+        done += sum(map(num_bytes, tensors.values()))
+        give_back_freed()  # what was cast or packed leaves holes, half as much again as the weights
+        yield LoadProgress(order.uid, done, total)
+    # Ties weights, and computes what no checkpoint holds (rotary frequencies).
+    model._finalize_model_loading(model, plan, verdict)
     refuse_incomplete(order.path, verdict.missing_keys, verdict.unexpected_keys)
     for _ in chain(packer.pack(last=True), packer.keep()):
         yield LoadProgress(order.uid, total, total)
+    give_back_freed()
     return model
 
 
@@ -95,12 +117,11 @@ def by_parameter(
     return groups
 
 
-def plain_shapes(
+def shapes_of(
     checkpoint: Checkpoint, parameters: Mapping[str, list[str]]
-) -> dict[str, tuple[int, ...]]:
-    """The shapes of the parameters that are made of one tensor each."""
+) -> dict[str, tuple[int, ...] | None]:
+    """The shapes of the parameters; None of one that is made of several tensors."""
     return {
-        name: tuple(checkpoint[parts[0]].get_shape())
+        name: tuple(checkpoint[parts[0]].get_shape()) if len(parts) == 1 else None
         for name, parts in parameters.items()
-        if len(parts) == 1
     }

@@ -120,12 +120,16 @@ class Worker:
         if order.uid in self._loads:
             self._loads.pop(order.uid).slices.close()
         if order.uid in self._batches:
-            error = ServiceUnavailable("the model was unloaded while this request ran on it")
-            batch = self._batches.pop(order.uid)
-            notices += batch.fail_all(error)
-            self._parking.put(batch.identity, batch.park(), batch.order.parked_bytes)
-        self._device.trim()
+            notices += self._end(order.uid)
+        self._device.trim()  # nobody holds the model any more, or it would give nothing back
         return [*notices, Unloaded(order.uid)] if isinstance(order, Unload) else notices
+
+    def _end(self, uid: int) -> list[Notice]:
+        error = ServiceUnavailable("the model was unloaded while this request ran on it")
+        batch = self._batches.pop(uid)
+        notices = batch.fail_all(error)
+        self._parking.put(batch.identity, batch.park(), batch.order.parked_bytes)
+        return notices
 
     # -- loading -----------------------------------------------------------------------------------
 
@@ -156,6 +160,7 @@ class Worker:
     def _loaded(self, loading: Loading, batch: Batch) -> Loaded:
         uid = loading.order.uid
         self._batches[uid] = batch
+        self._device.trim()  # what was made of the weights on the way
         return Loaded(
             uid,
             batch.weights_bytes,
@@ -196,7 +201,7 @@ def identity(order: Load) -> tuple[object, ...]:
     """What the numbers in a KV cache depend on: the files as they are, and how they are run."""
     files = sorted(file for file in order.path.iterdir() if file.is_file())
     stats = tuple((file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files)
-    return (order.path, stats, order.device, order.dtype, order.quant)
+    return (order.path, stats, order.device, order.dtype, order.quant, order.kv_dtype)
 
 
 @contextmanager

@@ -8,31 +8,38 @@ from helexa.engine.orders import Dtype, Quant
 from helexa.errors import InsufficientVram
 from helexa.fleet.dtype import BYTES
 from helexa.fleet.known import Known
-from helexa.fleet.limits import PrefillRate, Terms, pool_tokens
+from helexa.fleet.limits import PrefillRate, Terms, Windows, pool_tokens, windows_beside
 from helexa.fleet.placement import Room, place
 
 
 @frozen
 class Claim:
-    """MiB for the weights, and for the shortest context that the model is loaded with."""
+    """MiB for the weights, for the shortest context that the model is loaded with, and for the longest."""
 
     model: str
     terms: Terms
     weights_mb: int
     least_kv_mb: int
+    most_kv_mb: int
     min_device_mb: int
 
     @property
     def required_mb(self) -> int:
         return self.weights_mb + self.least_kv_mb
 
+    @property
+    def wanted_mb(self) -> int:
+        """With which memory would not bound one sequence."""
+        return self.weights_mb + self.most_kv_mb
+
 
 @frozen
 class Grant:
-    """What a model has on its device: the terms of its context, and a KV pool of so many tokens."""
+    """What a model has on its device: the terms of its context, a KV pool of so many tokens, windows."""
 
     terms: Terms
     kv_tokens: int
+    windows: Windows
 
     @property
     def kv_mb(self) -> int:
@@ -45,20 +52,21 @@ def claim_of(known: Known, dtype: Dtype, rate: PrefillRate, quant: Quant = "none
 
     InsufficientVram where the operator's budget is too small for the shortest context.
     """
-    entry, size, width = known.entry, known.size, BYTES[dtype]
+    entry, size = known.entry, known.size
     terms = evolve(
         known.terms,
-        kv_bytes_per_token=size.kv_bytes_per_token(width),
-        kv_window_bytes=size.kv_window_bytes(width),
+        kv_bytes_per_token=size.kv_bytes_per_token(dtype, known.terms.kv_dtype),
+        kv_window_bytes=size.kv_window_bytes(dtype),
         prefill_rate=None if known.script else rate,
     )
     least_kv = kv_bytes(terms, terms.least_tokens)
     check_budget(known, terms, least_kv)
     least_kv_mb = least_kv >> 20
-    reckoned = (size.weights_bytes(width, quant) + least_kv) // 2**20 + 1
+    reckoned = (size.weights_bytes(BYTES[dtype], quant) + least_kv) // 2**20 + 1
     required = entry.vram_mb or reckoned
     weights_mb = max(0, required - least_kv_mb)
-    return Claim(known.id, terms, weights_mb, least_kv_mb, entry.min_device_vram_mb)
+    most_kv_mb = -(-kv_bytes(terms, terms.limit.context) // 2**20)
+    return Claim(known.id, terms, weights_mb, least_kv_mb, most_kv_mb, entry.min_device_vram_mb)
 
 
 def kv_bytes(terms: Terms, tokens: int) -> int:
@@ -85,9 +93,14 @@ def choose(claim: Claim, rooms: Sequence[Room]) -> Room:
     return place(claim.model, claim.required_mb, claim.min_device_mb, rooms)
 
 
-def grant(claim: Claim, room: Room, batch_width: int) -> Grant:
+def grant(claim: Claim, room: Room, batch_width: int, max_snapshots: int = 0) -> Grant:
     """What the model gets where it has this room."""
     terms = evolve(
-        claim.terms, free_mb=room.free_mb, spare_mb=room.spare_mb, weights_mb=claim.weights_mb
+        claim.terms,
+        free_mb=room.free_mb,
+        spare_mb=room.spare_mb,
+        weights_mb=claim.weights_mb,
+        sequences=batch_width + max_snapshots,
     )
-    return Grant(terms, pool_tokens(terms, batch_width))
+    kv_tokens = pool_tokens(terms, batch_width)
+    return Grant(terms, kv_tokens, windows_beside(terms, kv_tokens, batch_width, max_snapshots))

@@ -1,11 +1,13 @@
-"""Which number format a model runs in on a device."""
+"""Which number format a model runs in on a device, and what one of keys and values takes."""
 
 from collections.abc import Collection
 from typing import Literal
 
-from helexa.engine.orders import Dtype
+from helexa.engine.orders import Dtype, KvDtype
 
 BYTES: dict[Dtype, int] = {"fp32": 4, "bf16": 2, "fp16": 2}
+KV_BYTES: dict[KvDtype, int] = {"bf16": 2, "fp8": 1, "int8": 1}  # "auto" is as the model computes
+SCALE_BYTES: dict[KvDtype, int] = {"int8": 2}  # that go with each head's key, and with its value
 NATIVE_BF16_FLAGS = frozenset(
     {"avx512_bf16", "amx_bf16"}
 )  # without one of them a CPU emulates bf16

@@ -2,7 +2,8 @@
 
 from attrs import evolve, frozen
 
-from helexa.engine.orders import Quant
+from helexa.engine.orders import Dtype, Quant
+from helexa.fleet.dtype import BYTES
 from helexa.fleet.known import Size
 from helexa.fleet.limits import Terms, kv_elements
 from helexa.fleet.placement import Room
@@ -31,25 +32,27 @@ def size_of(files: ModelFiles) -> Size:
         sliding_layers=layers.sliding,
         window=layers.window,
         packable=files.packable,
+        heads_per_token=kv_elements(facts.kv_heads, 1),
+        state_elements=layers.state_elements,
     )
 
 
 def fits(
-    size: Size, stated: Terms, dtype_bytes: int, room: Room, compute_capability: str | None
+    size: Size, stated: Terms, dtype: Dtype, room: Room, compute_capability: str | None
 ) -> list[Fit]:
     """Every policy, from the largest; `stated` are the terms of the model's files and its entry."""
     return [
-        fit(size, stated, dtype_bytes, room, quant, why_not(quant, compute_capability))
+        fit(size, stated, dtype, room, quant, why_not(quant, compute_capability))
         for quant in POLICIES
     ]
 
 
-def fit(size: Size, stated: Terms, dtype_bytes: int, room: Room, quant: Quant, refusal: str) -> Fit:
-    weights_mb = (size.weights_bytes(dtype_bytes, quant) >> 20) + 1
+def fit(size: Size, stated: Terms, dtype: Dtype, room: Room, quant: Quant, refusal: str) -> Fit:
+    weights_mb = (size.weights_bytes(BYTES[dtype], quant) >> 20) + 1
     terms = evolve(
         stated,
-        kv_bytes_per_token=size.kv_bytes_per_token(dtype_bytes),
-        kv_window_bytes=size.kv_window_bytes(dtype_bytes),
+        kv_bytes_per_token=size.kv_bytes_per_token(dtype, stated.kv_dtype),
+        kv_window_bytes=size.kv_window_bytes(dtype),
         free_mb=room.free_mb,
         spare_mb=room.spare_mb,
         weights_mb=weights_mb,

@@ -7,12 +7,16 @@ from typing import Protocol
 from attrs import frozen
 
 from helexa.conversation import ChoiceFinished, Conversation, Delta, TokenLogprob
-from helexa.engine.orders import Piece, Quant, ScriptLoad, Top
+from helexa.engine.kv.spans import BLOCK
+from helexa.engine.orders import Dtype, KvDtype, Piece, Quant, ScriptLoad, Top
 from helexa.errors import ContextLengthExceeded, ServiceUnavailable
 from helexa.fleet.catalogue import CatalogueModel, SamplingDefaults
+from helexa.fleet.dtype import BYTES, KV_BYTES, SCALE_BYTES
 from helexa.fleet.limits import Limit, Terms
 from helexa.fleet.quant import Packable, weights_bytes
 from helexa.text.prompt import Prompt
+
+STATE_BYTES = 4  # of an element of a recurrent state
 
 Scores = Sequence[tuple[int, float, Top]]  # token id, log-probability, alternatives
 
@@ -36,8 +40,9 @@ class Size:
     """What a model takes.
 
     `elements_per_token` are the keys and values that one layer keeps of one token:
-    2 · kv_heads · head_dim.  Full-attention layers keep every token, sliding ones the last `window`;
-    other layers (linear attention, state spaces) do not grow and are not counted.
+    2 · kv_heads · head_dim, `heads_per_token` 2 · kv_heads.  Full-attention layers keep every token,
+    sliding ones the last `window`; other layers (linear attention, state spaces) do not grow: those of
+    one sequence keep `state_elements`, 0 where that is not known.
     """
 
     num_parameters: int
@@ -46,17 +51,26 @@ class Size:
     sliding_layers: int = 0
     window: int = 0
     packable: Packable = Packable()
+    heads_per_token: int = 0
+    state_elements: int = 0
 
     def weights_bytes(self, dtype_bytes: int, quant: Quant = "none") -> int:
         return weights_bytes(self.num_parameters, self.packable, quant, dtype_bytes)
 
-    def kv_bytes_per_token(self, dtype_bytes: int) -> int:
+    def kv_bytes_per_token(self, dtype: Dtype, kv_dtype: KvDtype = "auto") -> int:
         """That every further token of a sequence takes in the KV cache."""
-        return self.full_layers * self.elements_per_token * dtype_bytes
+        element = KV_BYTES.get(kv_dtype, BYTES[dtype])
+        scales = self.heads_per_token * SCALE_BYTES.get(kv_dtype, 0)
+        return self.full_layers * (self.elements_per_token * element + scales)
 
-    def kv_window_bytes(self, dtype_bytes: int) -> int:
-        """That the sliding layers of one sequence take, however long it is."""
-        return self.sliding_layers * self.window * self.elements_per_token * dtype_bytes
+    def kv_window_bytes(self, dtype: Dtype) -> int:
+        """That the sliding and the recurrent layers of one sequence take, however long it is.
+
+        A window has room behind it; states are kept in float32.
+        """
+        window = self.window - 1 + BLOCK if self.sliding_layers else 0
+        windows = self.sliding_layers * window * self.elements_per_token * BYTES[dtype]
+        return windows + self.state_elements * STATE_BYTES
 
 
 @frozen(eq=False)

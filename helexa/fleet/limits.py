@@ -4,7 +4,9 @@ import math
 
 from attrs import evolve, frozen
 
+from helexa.average import smoothed
 from helexa.engine.kv.spans import BLOCK, rounded
+from helexa.engine.orders import KvDtype
 
 UNIT_TOKENS = 1024  # what was measured is rounded down to it, so that it says no more than is known
 OUTPUT_RESERVE_TOKENS = 8192
@@ -12,7 +14,6 @@ LEAST_TOKENS = 4096  # of context that a load must have room for, where the mode
 PREFILL_SECONDS = 120.0  # that the longest prompt may take to be read
 
 FIRST_PREFILL_RATE = 800.0  # tokens per second, before any was measured
-SMOOTHING = 0.3
 LEAST_SAMPLE_TOKENS = 128  # fewer tell of the overhead of a step rather than of a rate
 
 HYSTERESIS = 1 / 8  # an estimate stays until a new one differs by more
@@ -41,10 +42,8 @@ class PrefillRate:
         """With one more sample; one that says nothing is ignored."""
         if tokens < LEAST_SAMPLE_TOKENS or not 0 < seconds < math.inf:
             return self
-        rate = tokens / seconds
-        if self.measured:
-            rate = self.tokens_per_second + SMOOTHING * (rate - self.tokens_per_second)
-        return PrefillRate(rate, measured=True)
+        before = self.tokens_per_second if self.measured else None
+        return PrefillRate(smoothed(before, tokens / seconds), measured=True)
 
 
 @frozen
@@ -55,8 +54,11 @@ class Terms:
     `output_reserve`, `max_prompt_tokens` and `kv_budget_mb` (of the KV pool), and
     `prefill_limit_seconds`, the time that the longest prompt may take.
 
+    `kv_dtype` is how keys and values are kept.
+
     Found where the model is placed: a token takes `kv_bytes_per_token` and a sequence
-    `kv_window_bytes` beside its tokens; the device has `free_mb`, of which `spare_mb` stay free and the
+    `kv_window_bytes` beside its tokens, of which there are `sequences` at once, running ones and
+    snapshots; the device has `free_mb`, of which `spare_mb` stay free and the
     weights take `weights_mb`; prompts are read at `prefill_rate`, None for a model that computes nothing.
     """
 
@@ -72,6 +74,8 @@ class Terms:
     spare_mb: int = 0
     weights_mb: int = 0
     prefill_rate: PrefillRate | None = None
+    kv_dtype: KvDtype = "auto"
+    sequences: int = 1
 
     # -- the terms ---------------------------------------------------------------------------------
 
@@ -97,12 +101,27 @@ class Terms:
         """MiB that the device has for keys and values."""
         return max(0, self.free_mb - self.spare_mb - self.weights_mb)
 
-    def tokens_in(self, mb: int, sequences: int = 1) -> int | None:
-        """The tokens that fit into `mb` MiB beside the windows of so many sequences; None for any."""
-        left = max(0, (mb << 20) - sequences * self.kv_window_bytes)
+    def tokens_in(self, mb: int) -> int | None:
+        """The tokens that fit into `mb` MiB beside the windows; None for any."""
+        left = max(0, (mb << 20) - self.windows_bytes(mb))
         if not self.kv_bytes_per_token:
             return None if left else 0
         return left // self.kv_bytes_per_token
+
+    def windows_bytes(self, mb: int) -> int:
+        """What windows take of `mb` MiB: those of fewer sequences where the shortest context needs the
+        room, but of one at least."""
+        window = self.kv_window_bytes
+        if not window:
+            return 0
+        left = (mb << 20) - self.least_tokens * self.kv_bytes_per_token
+        return max(1, min(self.sequences, left // window)) * window
+
+    @property
+    def kv_mb(self) -> int | None:
+        """MiB that keys, values and windows may take in all; None if nothing bounds them."""
+        rooms = [self.kv_budget_mb or None, self.room_mb if self.free_mb else None]
+        return min((mb for mb in rooms if mb is not None), default=None)
 
     # -- what they come to -------------------------------------------------------------------------
 
@@ -161,7 +180,7 @@ class Terms:
     @property
     def stated(self) -> "Terms":
         """Without what changes by itself."""
-        return evolve(self, free_mb=0, spare_mb=0, weights_mb=0, prefill_rate=None)
+        return evolve(self, free_mb=0, spare_mb=0, weights_mb=0, prefill_rate=None, sequences=1)
 
 
 def rounded_down(tokens: int | None) -> int | None:
@@ -184,10 +203,33 @@ def pool_tokens(terms: Terms, batch_width: int) -> int:
     if not terms.kv_bytes_per_token:
         return 0
     one = rounded(terms.limit.context)
-    rooms = [terms.kv_budget_mb or None, terms.room_mb if terms.free_mb else None]
-    most = [terms.tokens_in(mb, batch_width) or 0 for mb in rooms if mb is not None]
-    wanted = min([batch_width * one, *most]) // BLOCK * BLOCK
-    return max(one, wanted)
+    wanted = batch_width * one
+    if terms.kv_mb is not None:
+        wanted = min(wanted, terms.tokens_in(terms.kv_mb) or 0)
+    return max(one, wanted // BLOCK * BLOCK)
+
+
+@frozen
+class Windows:
+    """How many sequences run at once, and what snapshots of their windows and states may take in bytes.
+
+    None bounds no bytes.
+    """
+
+    batch_width: int
+    snapshot_bytes: int | None
+
+
+def windows_beside(terms: Terms, kv_tokens: int, batch_width: int, max_snapshots: int) -> Windows:
+    """What of a model's memory its pool of `kv_tokens` leaves to windows: sequences come before snapshots."""
+    window = terms.kv_window_bytes
+    if not window:
+        return Windows(batch_width, None)
+    if terms.kv_mb is None:
+        return Windows(batch_width, max_snapshots * window)
+    left = (terms.kv_mb << 20) - kv_tokens * terms.kv_bytes_per_token
+    width = max(1, min(batch_width, left // window))
+    return Windows(width, max(0, min(max_snapshots * window, left - width * window)))
 
 
 def settled(last: Terms | None, now: Terms) -> Terms:

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from attrs import evolve, frozen
+from attrs import astuple, evolve, frozen
 
 from helexa.conversation import Principal
 from helexa.engine.orders import KvUse, Loaded
@@ -32,7 +32,8 @@ class Pool:
 
     @property
     def held_bytes(self) -> int:
-        return self.held_tokens * self.bytes_per_token
+        """Of keys, values, windows and states."""
+        return self.held_tokens * self.bytes_per_token + self.use.state_bytes
 
     @property
     def cached_bytes(self) -> int:
@@ -65,15 +66,17 @@ def is_sized(use: KvUse, kv_tokens: int) -> bool:
 
 @frozen
 class Counted:
-    """What a prefix cache did between two words of the device."""
+    """What a KV pool and its sequences did between two words of the device."""
 
     hits: int = 0
     saved_tokens: int = 0
     evictions: int = 0
     preemptions: int = 0
+    drafted: int = 0
+    accepted: int = 0
 
     def __bool__(self) -> bool:
-        return bool(self.hits or self.saved_tokens or self.evictions or self.preemptions)
+        return any(astuple(self))
 
 
 def counted(before: KvUse, after: KvUse) -> Counted:
@@ -82,6 +85,8 @@ def counted(before: KvUse, after: KvUse) -> Counted:
         after.saved_tokens - before.saved_tokens,
         after.evictions - before.evictions,
         after.preemptions - before.preemptions,
+        after.drafted - before.drafted,
+        after.accepted - before.accepted,
     )
 
 

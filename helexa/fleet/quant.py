@@ -1,6 +1,6 @@
 """How the weights of a model are kept on a device: which of the five policies, and what each takes."""
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from helexa.engine.orders import Quant
 
@@ -30,12 +30,17 @@ class Packable:
     """How many parameters are in layers that can be packed.
 
     `head` are those of the layer that makes the logits, which keeps 8 bits; if it is `tied`, they are the
-    embedding's too, which stays plain.
+    embedding's too, which stays plain.  `experts` are those of mixtures, which fp8 leaves plain.
     """
 
     layers: int = 0
     head: int = 0
     tied: bool = False
+    experts: int = 0
+
+    @property
+    def all(self) -> int:
+        return self.layers + self.head + self.experts
 
 
 @frozen
@@ -48,10 +53,11 @@ class Choice:
 
 def weights_bytes(parameters: int, packable: Packable, quant: Quant, dtype_bytes: int) -> int:
     """What `parameters` take on a device whose plain form is `dtype_bytes` wide."""
-    moved = packable.layers + (0 if packable.tied else packable.head)
+    if quant == "fp8":
+        packable = evolve(packable, experts=0)
+    moved = packable.all - (packable.head if packable.tied else 0)
     plain = (parameters - moved) * dtype_bytes
-    everything = packable.layers + packable.head
-    in_4_bit = packable.layers * PLANE_BYTES + packable.head * 2 * PLANE_BYTES
+    in_4_bit = (packable.layers + packable.experts) * PLANE_BYTES + packable.head * 2 * PLANE_BYTES
     match quant:
         case "none":
             packed: float = moved * dtype_bytes
@@ -60,9 +66,9 @@ def weights_bytes(parameters: int, packable: Packable, quant: Quant, dtype_bytes
         case "int4+bf16":
             packed = in_4_bit + moved * dtype_bytes
         case "int8":
-            packed = everything * 2 * PLANE_BYTES
+            packed = packable.all * 2 * PLANE_BYTES
         case "fp8":
-            packed = everything
+            packed = packable.all
     return int(plain + packed)
 
 
@@ -106,9 +112,25 @@ def stated(wanted: str) -> Choice:
     name = wanted.lower()
     if name in POLICIES or not name:
         return next((Choice(quant) for quant in POLICIES if quant == name), Choice("none"))
-    nearest = next(
-        (quant for word, quant in NEAREST.items() if wanted.upper().startswith(word)), None
-    )
-    if nearest is None:
+    found = nearest(wanted)
+    if found is None:
         return Choice("none", f"{wanted} is no quantisation that is known here")
-    return Choice(nearest, f"the nearest to {wanted}")
+    return Choice(found, f"the nearest to {wanted}")
+
+
+def nearest(wanted: str) -> Quant | None:
+    """Our policy for the name of another quantisation; None for one that is not known."""
+    words = (word for word in NEAREST if wanted.upper().startswith(word))
+    return next((NEAREST[word] for word in words), None)
+
+
+def is_known(wanted: str) -> bool:
+    """Whether a quantisation of this name can be asked for."""
+    return wanted.lower() in ("", "auto", *POLICIES) or nearest(wanted) is not None
+
+
+def is_same(one: str, other: str) -> bool:
+    """Whether two names come to the same policy; "auto" is itself alone, as a device decides."""
+    if "auto" in (one.lower(), other.lower()):
+        return one.lower() == other.lower()
+    return stated(one).quant == stated(other).quant

@@ -62,25 +62,46 @@ class NewSize:
     kv_tokens: int
 
 
-def shrinks(
-    claim: Claim, rooms: Sequence[Room], holdings: Sequence[Holding]
-) -> tuple[NewSize, ...] | None:
-    """The pools that are to be smaller so that the claim fits: none of them where it fits as it is.
+@frozen
+class Gift:
+    """MiB that the KV pools of one device make free for a newcomer."""
 
-    They are those of the device that lacks least, and give no more than that.  None if no device would
-    have the room although its pools gave all that is neither promised nor in use.
+    device: int
+    mb: int
+
+
+def gift(
+    claim: Claim, rooms: Sequence[Room], holdings: Sequence[Holding], *, generous: bool = False
+) -> Gift | None:
+    """What lets the claim fit the device that lacks least.
+
+    None if no device would have the room although its pools gave all that is neither promised nor in use.
+    They give what is lacking for the shortest context; `generous`, up to half of what they could give beyond
+    that, for the longest.
     """
-    found: dict[int, tuple[NewSize, ...]] = {}
+    found: list[tuple[int, int, Gift]] = []
     for room in rooms:
         if room.total_mb < claim.min_device_mb:
             continue
-        lacking_mb = claim.required_mb + room.spare_mb - room.free_mb
-        if lacking_mb <= 0:
-            return ()
-        there = [holding for holding in holdings if holding.device == room.index]
-        if lacking_mb <= sum(holding.spare_mb for holding in there):
-            found.setdefault(lacking_mb, given(lacking_mb, there))
-    return found[min(found)] if found else None
+        spare_mb = sum(each.spare_mb for each in holdings if each.device == room.index)
+        lacking_mb = max(0, claim.required_mb + room.spare_mb - room.free_mb)
+        if lacking_mb > spare_mb:
+            continue
+        wanted_mb = max(lacking_mb, claim.wanted_mb + room.spare_mb - room.free_mb)
+        most_mb = lacking_mb + (spare_mb - lacking_mb) // 2 if generous else lacking_mb
+        gives = min(wanted_mb, most_mb)
+        found.append((lacking_mb, wanted_mb - gives, Gift(room.index, gives)))
+    return min(found, key=lambda each: each[:2])[2] if found else None
+
+
+def shrinks(
+    claim: Claim, rooms: Sequence[Room], holdings: Sequence[Holding], *, generous: bool = False
+) -> tuple[NewSize, ...] | None:
+    """The pools that are to be smaller for the claim; none where it fits as it is, None as for a gift."""
+    made = gift(claim, rooms, holdings, generous=generous)
+    if made is None:
+        return None
+    return given(made.mb, [each for each in holdings if each.device == made.device])
 
 
 def given(mb: int, holdings: Sequence[Holding]) -> tuple[NewSize, ...]:

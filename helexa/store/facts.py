@@ -26,13 +26,15 @@ SLIDING = frozenset({"sliding_attention", "chunked_attention", "local_attention"
 class Layers:
     """How many layers keep keys and values of the whole context, and how many of a window of it.
 
-    The rest (linear attention, convolutions, state spaces) don't grow with the context.
+    The rest (linear attention, convolutions, state spaces) don't grow with the context: together they keep
+    `state_elements`, 0 where the config does not tell in words that are known here.
     """
 
     total: int
     full: int
     sliding: int
     window: int  # tokens; 0 without sliding layers
+    state_elements: int = 0
 
 
 @frozen
@@ -106,14 +108,27 @@ def packable_of(shapes: Shapes) -> Packable:
     layers = [
         name
         for name in matrices.keys() - {*embeddings, *heads}
-        if ".experts." not in name and name.rsplit(".", 2)[-2] not in GATES
+        if not is_expert(name) and name.rsplit(".", 2)[-2] not in GATES
     ]
+    experts = [shape for name, shape in shapes.items() if is_expert(name) and fits_kernels(shape)]
     head = heads or embeddings
     return Packable(
         layers=sum(prod(matrices[name]) for name in layers),
+        experts=sum(map(prod, experts)),
         head=max((prod(matrices[name]) for name in head), default=0),
         tied=not heads,
     )
+
+
+def is_expert(name: str) -> bool:
+    """Of one, or of all of a layer, as checkpoints and as GGUF files name them."""
+    return ".experts." in name or "_exps." in name
+
+
+def fits_kernels(shape: tuple[int, ...]) -> bool:
+    """A matrix, or one for each expert, whichever way round."""
+    rows, columns = sorted(shape[-2:]) if len(shape) > 1 else (1, 1)
+    return rows % 16 == columns % 16 == 0 and (rows % 32 == 0 or columns % 32 == 0)
 
 
 def facts_from(config: Mapping[str, Any], generation: Mapping[str, Any]) -> Facts:
@@ -156,7 +171,32 @@ def layers_of(text: Mapping[str, Any]) -> Layers:
     kinds = layer_kinds(text, needed(text, "num_hidden_layers", "n_layer", "num_layers"))
     sliding = sum(kind in SLIDING for kind in kinds)
     window = needed(text, "sliding_window", "attention_chunk_size") if sliding else 0
-    return Layers(len(kinds), sum(kind in FULL for kind in kinds), sliding, window)
+    full = sum(kind in FULL for kind in kinds)
+    others = len(kinds) - full - sliding
+    return Layers(len(kinds), full, sliding, window, others * state_elements(text))
+
+
+def state_elements(text: Mapping[str, Any]) -> int:
+    """What one layer keeps of a sequence that has a state: gated delta net, short convolution, Mamba."""
+
+    def size(*names: str, otherwise: int = 0) -> int:
+        value = first(text, names=names)
+        return value if isinstance(value, int) else otherwise
+
+    hidden = size("hidden_size")
+    if key_dim := size("linear_key_head_dim"):
+        keys = size("linear_num_key_heads") * key_dim
+        values = size("linear_num_value_heads") * size("linear_value_head_dim")
+        return values * key_dim + (2 * keys + values) * size("linear_conv_kernel_dim", otherwise=4)
+    if columns := size("conv_L_cache"):
+        return hidden * columns
+    if state := size("mamba_d_state", "ssm_state_size"):
+        heads = size("mamba_n_heads", "mamba_num_heads")
+        inner = heads * size("mamba_d_head", "mamba_head_dim")
+        inner = inner or hidden * size("mamba_expand", "expand", otherwise=2)
+        mixed = inner + 2 * size("mamba_n_groups", "n_groups") * state
+        return inner * state + mixed * size("mamba_d_conv", "conv_kernel", otherwise=4)
+    return 0
 
 
 def layer_kinds(text: Mapping[str, Any], total: int) -> list[str]:

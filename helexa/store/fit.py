@@ -9,7 +9,7 @@ from helexa.devices.discovery import DeviceInfo, discover
 from helexa.devices.host import cpu_flags
 from helexa.engine.orders import Dtype
 from helexa.fleet.catalogue import CatalogueModel
-from helexa.fleet.dtype import BYTES, choose_dtype
+from helexa.fleet.dtype import choose_dtype
 from helexa.fleet.fit import Fit, fits, size_of
 from helexa.fleet.known import Size
 from helexa.fleet.limits import Terms
@@ -52,6 +52,7 @@ def stated(files: ModelFiles, config: Config, entry: CatalogueModel | None) -> T
         output_reserve=entry.output_reserve,
         max_prompt_tokens=config.limits.max_prompt_tokens,
         kv_budget_mb=entry.kv_budget_mb,
+        kv_dtype=entry.kv_dtype,
     )
 
 
@@ -59,11 +60,11 @@ def on_device(size: Size, terms: Terms, config: Config, device: DeviceInfo) -> O
     capability = device.compute_capability
     dtype = choose_dtype(config.engine.dtype, capability, cpu_flags())
     room = Room(device.index, device.name, device.usable_mb, device.usable_mb)
-    return OnDevice(room, dtype, tuple(fits(size, terms, BYTES[dtype], room, capability)))
+    return OnDevice(room, dtype, tuple(fits(size, terms, dtype, room, capability)))
 
 
 def heading(source: str, files: ModelFiles, size: Size) -> str:
-    share = (size.packable.layers + size.packable.head) / max(1, size.num_parameters)
+    share = size.packable.all / max(1, size.num_parameters)
     return (
         f"{source}: {size.num_parameters / 1e6:.0f} million parameters, {min(share, 1):.0%} of them "
         f"in layers that can be packed; {files.facts.max_position_embeddings} positions"

@@ -67,6 +67,10 @@ class Store:
         with told_in_words(name, self._layout.root):
             return read_model(self._layout.model(name))
 
+    def names(self) -> Iterator[str]:
+        """The names of the finished models: cheap, as only a directory is read."""
+        return (path.name for path in self._layout.models.iterdir() if path.is_dir())
+
     def list(self) -> Models:
         """Every finished model, by name."""
         directories = sorted(path for path in self._layout.models.iterdir() if path.is_dir())

@@ -341,17 +341,18 @@ OUT_OF_MEMORY = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.
 
 def limit(worker: Worker, patch: pytest.MonkeyPatch, most: int) -> list[int]:
     """Let a pass of more than `most` tokens find no memory; the tokens of each pass."""
-    model = worker._batches[1]._loaded.model
-    forward, sizes = model.forward, []
+    runner = worker._batches[1]._runner
+    assert isinstance(runner, Together)
+    forward, sizes = runner._forward, []
 
-    def limited(*args: object, **options: object) -> object:
-        sizes.append(options["input_ids"].numel())
-        output = forward(*args, **options)
+    def limited(group: list[Chunk], *rest: object) -> torch.Tensor:
+        sizes.append(sum(chunk.count for chunk in group))
+        logits = forward(group, *rest)
         if sizes[-1] > most:
             raise OUT_OF_MEMORY
-        return output
+        return logits
 
-    patch.setattr(model, "forward", limited)
+    patch.setattr(runner, "_forward", limited)
     return sizes
 
 

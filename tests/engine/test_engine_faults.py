@@ -10,7 +10,7 @@ import pytest
 import torch
 from toys import VOCAB, generate, loaded, prompt_of, reference, run, tokens_of
 
-from helexa.engine import scheduler
+from helexa.engine import planning, scheduler
 from helexa.engine.orders import (
     Abort,
     Add,
@@ -83,14 +83,21 @@ def is_whole(worker: Worker) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("architecture", "count"), [("llama", 500), ("gemma3_text", 120), ("qwen3_next", 60)]
+    ("architecture", "count", "drafts"),
+    [
+        ("llama", 500, False),
+        ("llama", 200, True),
+        ("gemma3_text", 120, True),
+        ("qwen3_next", 60, False),
+    ],
 )
 def test_mixed_requests_with_aborts_leave_nothing_running_and_nothing_lost(
-    architecture: str, count: int, toy: Toy, monkeypatch: pytest.MonkeyPatch
+    architecture: str, count: int, drafts: bool, toy: Toy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(scheduler, "AHEAD", 0)
     random = Random(architecture)
-    worker = loaded(toy(architecture), kv_tokens=384, prefill_chunk_tokens=48)
+    monkeypatch.setattr(planning, "worth", lambda *_: random.randint(0, 8))
+    worker = loaded(toy(architecture), kv_tokens=384, prefill_chunk_tokens=48, drafts=drafts)
     orders = [some_request(uid, random) for uid in range(10, 10 + count)]
     aborted: set[int] = set()
     notices: list[Notice] = []
@@ -108,12 +115,13 @@ def test_mixed_requests_with_aborts_leave_nothing_running_and_nothing_lost(
     assert set(failed.values()) == {"the form is lost"}
     assert not ended & failed.keys()
     assert {order.uid for order in orders} - ended - failed.keys() <= aborted
-    assert worker._batches[1]._sequences == {}
+    assert not worker._batches[1].is_busy
     use = [n for n in notices if isinstance(n, KvUse)][-1]
     assert use.running_tokens == 0
     assert use.preemptions > 0
     assert use.hits > 0
     assert use.evictions > 0
+    assert (use.drafted > 0) == drafts
     assert is_whole(worker)
 
 

@@ -83,8 +83,9 @@ def test_the_demo_model(chunk: int, demo_model: StoredModel) -> None:
 
 # The largest difference of a logit, as a part of the logits' standard deviation, between a prompt
 # computed whole and one computed in chunks and token by token.  bf16 keeps 8 bits: 1/256 for each
-# rounding, some dozens of roundings deep, through weights that are larger than a trained model's.
-BF16_BOUND = 0.25
+# rounding, some dozens of roundings deep, through weights that are larger than a trained model's.  What
+# is fused rounds at other places; either way lies 0.3 to 0.4 from what float32 gives.
+BF16_BOUND = 0.35
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

@@ -8,7 +8,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from helexa.engine.kv import memory
+from helexa.engine.kv import layers, memory
+from helexa.engine.kv.forms import Form
 from helexa.engine.kv.layers import FullLayer, Kind, Layers
 from helexa.engine.kv.memory import Memory
 from helexa.engine.kv.spans import BLOCK, rounded
@@ -179,7 +180,7 @@ class Life(RuleBasedStateMachine):
         assert mine.num_kept == len(mine._kept) == len({id(held) for held in mine._kept})
         if not self.keeps:
             assert not mine._kept
-        assert sum(len(held.marks) for held in holders) <= memory.MAX_MARKS
+        assert sum(len(held.marks) for held in holders) <= mine.max_marks
 
     @invariant()
     def what_was_computed_is_there(self) -> None:
@@ -326,6 +327,41 @@ def test_one_that_grows_in_a_full_pool_is_moved_behind_the_others() -> None:
         assert found(mine, uid, 60) == expected(mine, text(100 * uid, 60), 60, "a")
 
 
+def test_nothing_is_let_go_where_moving_makes_a_span() -> None:
+    mine = memory_of(FULL, total=6 * BLOCK)
+    for uid in range(3):  # what is kept, then a gap, three times
+        ran(mine, 10 + uid, text(100 * uid, 60))
+        mine.begin(uid, text(500 + uid, 60), "b", BLOCK, reuses=False)
+    for uid in range(3):
+        mine.end(uid, None)
+    mine.begin(9, text(900, 100), "a", 3 * BLOCK, reuses=False)
+    assert (mine.num_kept, mine.counts.evictions) == (3, 0)
+    for uid in range(3):
+        assert mine.begin(20 + uid, text(100 * uid, 60), "a", BLOCK, reuses=True) == 59
+
+
+def test_one_that_grows_past_others_lets_go_of_no_more_than_it_lacks() -> None:
+    mine = memory_of(FULL, total=5 * BLOCK)
+    mine.begin(0, text(0, 100), "a", 2 * BLOCK, reuses=True)
+    compute(mine, 0, text(0, 100), 0, 100, "a")
+    for uid in range(1, 4):
+        ran(mine, uid, text(200 * uid, 60))
+    mine.grow(0, 3 * BLOCK)
+    assert (mine.num_kept, mine.counts.evictions) == (2, 1)
+    assert found(mine, 0, 100) == expected(mine, text(0, 100), 100, "a")
+
+
+def test_what_is_taken_over_grows_where_it_lies_or_elsewhere() -> None:
+    mine = memory_of(FULL, total=4 * BLOCK)
+    ran(mine, 1, text(0, 100))
+    mine.begin(2, text(500, 60), "b", BLOCK, reuses=False)
+    compute(mine, 2, text(500, 60), 0, 60, "b")
+    assert mine.begin(3, text(0, 150), "a", 3 * BLOCK, reuses=True) == 100
+    assert mine.free == 0
+    assert found(mine, 3, 100) == expected(mine, text(0, 100), 100, "a")
+    assert found(mine, 2, 60) == expected(mine, text(500, 60), 60, "b")
+
+
 def test_no_more_sequences_are_kept_than_can_be_looked_through(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -368,19 +404,52 @@ def test_few_states_are_kept_and_those_longest_unused_go() -> None:
         ran(mine, uid, text(100 * uid, 30))
     marked = [held for held in mine._kept if held.marks]
     assert marked == mine._kept[-len(marked) :]
-    assert sum(len(held.marks) for held in marked) == memory.MAX_MARKS
+    assert sum(len(held.marks) for held in marked) == mine.max_marks
+
+
+def test_snapshots_take_no_more_bytes_than_they_may() -> None:
+    one = 2 * 4 * 8  # four tokens of a window, keys and values in float64
+    mine = memory_of(FULL, SLIDING, total=64 * BLOCK)
+    mine.mark_bytes = 3 * one + 1
+    for uid in range(6):
+        ran(mine, uid, text(100 * uid, 30))
+        assert mine.state_bytes <= mine.mark_bytes
+    assert mine.state_bytes == 3 * one
+    mine.mark_bytes = 0
+    ran(mine, 9, text(900, 30))
+    assert mine.state_bytes == 0
+
+
+def test_a_sequence_that_goes_on_from_a_snapshot_has_room_for_its_window() -> None:
+    window, all_ = Window(5), torch.arange(200.0).reshape(1, 200, 1)
+    window.append(all_[:, :3], all_[:, :3])
+    again = window.snapshot().copy()
+    for start in range(3, 150):
+        new = all_[:, start : start + 1]
+        seen, _ = again.append(new, new)
+        assert seen[0, :, 0].tolist() == list(map(float, range(max(0, start - 4), start + 1)))
 
 
 # -- the pool of one layer -------------------------------------------------------------------------
 
 
 def test_moves_that_overlap_lose_nothing() -> None:
-    layer = FullLayer(FULL, 10, torch.float32, "cpu")
+    layer = FullLayer(FULL, 10, Form(torch.float32), "cpu")
     for pool in layer.pool:
         pool[0, :, 0] = torch.arange(10)
     layer.move([(2, 0, 4), (6, 4, 3), (0, 7, 2)])
     for pool in layer.pool:
         assert pool[0, :9, 0].tolist() == [2, 3, 4, 5, 6, 7, 8, 0, 1]
+
+
+def test_a_long_move_is_made_in_small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layers, "MOVED_AT_ONCE", 3)
+    layer = FullLayer(FULL, 40, Form(torch.float32), "cpu")
+    for pool in layer.pool:
+        pool[0, :, 0] = torch.arange(40)
+    layer.move([(5, 0, 20), (30, 20, 8), (0, 28, 5)])
+    for pool in layer.pool:
+        assert pool[0, :33, 0].tolist() == [*range(5, 25), *range(30, 38), *range(5)]
 
 
 @pytest.mark.parametrize("count", [1, 4, 5, 30, 100])

@@ -13,12 +13,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from toys import ARCHITECTURES, load_order, make_toy, reference
-from transformers import PreTrainedModel
+from transformers import AutoModelForCausalLM, GgufConfig, PreTrainedModel
 
 from helexa.engine import stream
 from helexa.engine.checkpoint import open_checkpoint, shards
 from helexa.engine.loader import LoadedModel, load
 from helexa.engine.orders import LoadProgress
+from helexa.engine.quant.linear import PackedLinear
 from helexa.engine.skeleton import DTYPES, build_skeleton, read_config
 from helexa.engine.stream import by_parameter
 from helexa.errors import StoreError
@@ -129,12 +130,35 @@ def test_a_directory_with_a_gguf_alone_is_dequantised(toy: Toy, tmp_path: Path) 
     write_gguf(path, tmp_path / "toy.gguf")
     shutil.copy(path / "config.json", tmp_path)
     ours, progress = read(tmp_path)
-    assert [p.done_bytes for p in progress] == [0, progress[-1].total_bytes]
+    done = [p.done_bytes for p in progress]
+    assert (done[0], done[-1], len(done) > 10) == (0, progress[-1].total_bytes, True)
+    assert done == sorted(done)
     mine, theirs = tensors_of(ours.model), tensors_of(reference(path))
     assert mine.keys() == theirs.keys()
     for name, tensor in mine.items():
         assert tensor.dtype == torch.float32
         assert torch.allclose(tensor, theirs[name], atol=0.01, rtol=0.02), name
+
+
+@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
+def test_a_gguf_comes_out_as_transformers_unpacks_it_and_packs_as_that_would(
+    dtype: str, toy: Toy, tmp_path: Path
+) -> None:
+    path = toy("llama", hidden_size=64, head_dim=16, tie_word_embeddings=False)
+    write_gguf(path, tmp_path / "toy.gguf")
+    shutil.copy(path / "config.json", tmp_path)
+    whole = AutoModelForCausalLM.from_pretrained(
+        tmp_path,
+        gguf_file="toy.gguf",
+        dtype=DTYPES[dtype],
+        quantization_config=GgufConfig(dequantize=True),
+    )
+    mine, theirs = tensors_of(read(tmp_path, dtype=dtype)[0].model), tensors_of(whole)
+    assert mine.keys() == theirs.keys()
+    for name, tensor in mine.items():
+        assert torch.equal(tensor, theirs[name]), name
+    packed, _ = read(tmp_path, dtype=dtype, quant="int8")
+    assert isinstance(packed.model.model.layers[0].mlp.down_proj, PackedLinear)
 
 
 def write_gguf(source: Path, target: Path) -> None:

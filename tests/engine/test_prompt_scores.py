@@ -99,21 +99,24 @@ def test_no_more_logits_than_allowed_are_there_at_once(
 ) -> None:
     logits_at_once(monkeypatch, 6)
     device = loaded(toy(), prefill_chunk_tokens=512)
-    sizes = watch_logits(device)
+    sizes = watch_logits(device, monkeypatch)
     device.apply(ask(10, prompt_of(45), 1))
     run(device)
     assert max(sizes) == 6
     assert sum(sizes) == 45
 
 
-def watch_logits(device: Worker) -> list[int]:
+def watch_logits(device: Worker, patch: pytest.MonkeyPatch) -> list[int]:
     """Of how many tokens the model gives logits, each time."""
-    sizes: list[int] = []
+    runner, sizes = device._batches[1]._runner, list[int]()
+    forward = runner._forward
 
-    def watch(model: object, args: object, output: Any) -> None:
-        sizes.append(output.logits.shape[:2].numel())
+    def watched(*args: Any, **options: Any) -> torch.Tensor:
+        logits = forward(*args, **options)
+        sizes.append(len(logits))
+        return logits
 
-    device._batches[1]._loaded.model.register_forward_hook(watch)
+    patch.setattr(runner, "_forward", watched)
     return sizes
 
 

@@ -48,6 +48,44 @@ def test_frequency_and_presence_penalties_count_the_answer_and_not_the_prompt() 
     assert torch.equal(penalised(torch.zeros(5), penalties), expected)
 
 
+PENALISED = SamplingParams(
+    seed=5,
+    repetition_penalty=1.3,
+    frequency_penalty=0.5,
+    presence_penalty=0.25,
+    logit_bias=((3, 2.0),),
+)
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(0, 9), max_size=8), st.lists(st.integers(0, 9), max_size=8))
+def test_a_row_ahead_is_the_row_that_comes_when_the_tokens_before_it_did(
+    answered: list[int], ahead: list[int]
+) -> None:
+    early, late = sampler(PENALISED), sampler(PENALISED)
+    for token in answered:
+        early.row()
+        early.accept(token)
+        late.row()
+        late.accept(token)
+    guessed = early.row(ahead=ahead)
+    for token in ahead:
+        late.row()
+        late.accept(token)
+    logits = logits_of(1)[None]
+    assert guessed.points == late.row().points
+    assert draw_all(logits, [guessed]) == draw_all(logits, [late.row()])
+    assert draw_all(logits, [early.row()]) == draw_all(logits, [early.row()])
+
+
+def test_guesses_that_did_not_come_leave_no_trace() -> None:
+    one, other = sampler(PENALISED), sampler(PENALISED)
+    for seed in range(20):
+        one.row(ahead=[seed, 1, 1])
+        logits = logits_of(seed)
+        assert draw(one, logits) == draw(other, logits)
+
+
 def test_logit_bias_is_added_before_all_else() -> None:
     params = SamplingParams(temperature=0, logit_bias=((3, 100.0), (1, -100.0)))
     assert draw(sampler(params), logits_of(0)).token == 3
@@ -155,15 +193,16 @@ def sampler(params: SamplingParams) -> Sampler:
 
 
 def draw(drawer: Sampler, logits: torch.Tensor) -> Drawn:
-    (drawn,) = draw_all(logits[None], [drawer], [None])
+    (drawn,) = draw_all(logits[None], [drawer.row()])
     if isinstance(drawn, HelexaError):
         raise drawn
+    drawer.accept(drawn.token)
     return drawn
 
 
 def penalised(logits: torch.Tensor, penalties: Penalties) -> torch.Tensor:
     changed = logits[None].clone()
-    penalise(changed, [penalties])
+    penalise(changed, [penalties.after([])])
     return changed[0]
 
 

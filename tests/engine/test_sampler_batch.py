@@ -45,6 +45,18 @@ class Row:
         }[self.form]
 
 
+def draw_step(
+    logits: torch.Tensor, samplers: list[Sampler], masks: list[Masks | None]
+) -> list[Drawn | HelexaError]:
+    """What they draw; they go on with it."""
+    together = [own.row(mask) for own, mask in zip(samplers, masks, strict=True)]
+    drawn = draw_all(logits, together)
+    for own, one in zip(samplers, drawn, strict=True):
+        if isinstance(one, Drawn):
+            own.accept(one.token)
+    return drawn
+
+
 def generator(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
@@ -71,7 +83,7 @@ def texts(together: list[Row], dtype: torch.dtype) -> list[list[Drawn | HelexaEr
     """What each of the rows draws in some steps."""
     samplers = [row.sampler() for row in together]
     steps = [
-        draw_all(
+        draw_step(
             torch.stack([row.logits(step) for row in together]).to(dtype),
             samplers,
             [row.masks(step) for row in together],
@@ -111,9 +123,9 @@ def test_a_row_that_is_not_finite_fails_alone(together: list[Row], data: st.Data
     value = data.draw(st.sampled_from([math.nan, math.inf, -math.inf]))
     masks = [row.masks(0) for row in together]
     logits = torch.stack([row.logits(0) for row in together])
-    expected = draw_all(logits, [row.sampler() for row in together], masks)
+    expected = draw_step(logits, [row.sampler() for row in together], masks)
     logits[list(bad), 5] = value
-    for row, drawn in enumerate(draw_all(logits, [row.sampler() for row in together], masks)):
+    for row, drawn in enumerate(draw_step(logits, [row.sampler() for row in together], masks)):
         if row in bad:
             assert isinstance(drawn, HelexaError)
             assert "not a number" in drawn.message
@@ -125,7 +137,8 @@ def test_logits_that_are_nothing_but_nan_fail_every_kind_of_row() -> None:
     kinds = [{"temperature": 0.0}, {}, {"top_p": 0.9}, {"top_k": 3}, {"min_p": 0.1}]
     samplers = [Sampler(SamplingParams(**kind), [1], VOCAB, "cpu") for kind in kinds]
     logits = torch.full((len(kinds), VOCAB), torch.nan)
-    assert all(isinstance(d, HelexaError) for d in draw_all(logits, samplers, [None] * len(kinds)))
+    drawn = draw_all(logits, [own.row() for own in samplers])
+    assert all(isinstance(one, HelexaError) for one in drawn)
 
 
 def test_only_the_row_that_leaves_open_what_it_should_close_is_redrawn() -> None:
@@ -137,7 +150,7 @@ def test_only_the_row_that_leaves_open_what_it_should_close_is_redrawn() -> None
     low = torch.arange(VOCAB) < 350
     masks = [None, Masks(allowed, low), Masks(allowed), Masks(allowed, ~low)]
     samplers = [Sampler(params, [1], VOCAB, "cpu") for _ in masks]
-    assert draw_all(logits, samplers, masks) == [
+    assert draw_step(logits, samplers, masks) == [
         Drawn(600),
         Drawn(10, redrawn=True),
         Drawn(600),
@@ -156,7 +169,7 @@ def test_many_rows_are_drawn_in_parts_as_at_once(monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_batch_of_none_draws_nothing() -> None:
-    assert draw_all(torch.zeros(0, VOCAB), [], []) == []
+    assert draw_all(torch.zeros(0, VOCAB), []) == []
 
 
 def test_the_logits_are_left_as_they_were() -> None:
@@ -164,7 +177,7 @@ def test_the_logits_are_left_as_they_were() -> None:
     logits = torch.randn(2, VOCAB, generator=generator(1))
     before = logits.clone()
     masks = Masks(torch.arange(VOCAB) < 5)
-    draw_all(logits, [Sampler(params, [1], VOCAB, "cpu") for _ in range(2)], [None, masks])
+    draw_step(logits, [Sampler(params, [1], VOCAB, "cpu") for _ in range(2)], [None, masks])
     assert torch.equal(logits, before)
 
 
@@ -173,17 +186,18 @@ def test_a_failure_leaves_every_sampler_as_it_was(monkeypatch: pytest.MonkeyPatc
     logits = torch.randn(3, VOCAB, generator=generator(1))
     params = SamplingParams(seed=1, repetition_penalty=1.2)
     samplers = [Sampler(params, [1], VOCAB, "cpu") for _ in range(3)]
-    expected = draw_all(logits, [Sampler(params, [1], VOCAB, "cpu") for _ in range(3)], [None] * 3)
+    others = [Sampler(params, [1], VOCAB, "cpu") for _ in range(3)]
+    expected = draw_step(logits, others, [None] * 3)
     with pytest.raises(RuntimeError, match="size"):
-        draw_all(logits, samplers, [None, None, Masks(torch.ones(VOCAB + 1, dtype=torch.bool))])
-    assert draw_all(logits, samplers, [None] * 3) == expected
+        draw_step(logits, samplers, [None, None, Masks(torch.ones(VOCAB + 1, dtype=torch.bool))])
+    assert draw_step(logits, samplers, [None] * 3) == expected
 
 
 def test_a_mask_bounds_what_is_drawn_and_leaves_the_rest_as_likely() -> None:
     logits = torch.tensor([[9.0, 1.0, 2.0, 8.0]])
     masks = [Masks(torch.tensor([False, True, True, False]))]
     samplers = [Sampler(SamplingParams(seed=1), [0], 4, "cpu")]
-    drawn = [draw_all(logits, samplers, masks)[0] for _ in range(2000)]
+    drawn = [draw_step(logits, samplers, masks)[0] for _ in range(2000)]
     tokens = [one.token for one in drawn if isinstance(one, Drawn)]
     assert set(tokens) == {1, 2}
     assert tokens.count(2) / 2000 == pytest.approx(0.731, abs=0.04)
@@ -195,7 +209,7 @@ def test_draws_follow_the_distribution_of_each_row() -> None:
         Sampler(SamplingParams(seed=1), [0], 4, "cpu"),
         Sampler(SamplingParams(seed=2, min_p=0.01), [0], 4, "cpu"),
     ]
-    drawn = [draw_all(logits, samplers, [None, None]) for _ in range(1500)]
+    drawn = [draw_step(logits, samplers, [None, None]) for _ in range(1500)]
     for row, expected in enumerate(logits.exp()):
         tokens = [step[row].token for step in drawn if isinstance(step[row], Drawn)]
         counts = torch.bincount(torch.tensor(tokens), minlength=4) / len(tokens)

@@ -95,6 +95,26 @@ TABLE = {
         64,
         computes(Chunk(1, 64, 1, True, 128)),
     ),
+    "what is drafted is computed with what decodes": (
+        [begun(1, known=5, computed=4, left=9, drafted=3)],
+        0,
+        computes(Chunk(1, 4, 4, True, 64, drafted=3)),
+    ),
+    "but nothing behind the last token that may still come": (
+        [begun(1, known=5, computed=4, left=3, drafted=8)],
+        0,
+        computes(Chunk(1, 4, 3, True, 64, drafted=2)),
+    ),
+    "nor more than there is room for": (
+        [begun(1, known=62, computed=61, left=9, drafted=8), begun(2, known=64)],
+        0,
+        Plan((), (Chunk(1, 61, 3, True, 64, drafted=2), Chunk(2, 0, 10, False, 64))),
+    ),
+    "one whose text is not computed drafts nothing": (
+        [begun(1, known=5, left=9, drafted=8)],
+        0,
+        computes(Chunk(1, 0, 5, True, 64)),
+    ),
     "in a full pool the youngest gives its room to an older one": (
         [begun(1, known=65, computed=64), begun(2, known=9), begun(3, known=9, computed=5)],
         0,
@@ -161,8 +181,8 @@ def test_beginner(sequences: list[Progress], free: int, found: tuple[int, int] |
 @pytest.mark.parametrize(
     ("step", "token", "budget"),
     [
-        (0, 0.001, 512),
-        (0.05, 0, 512),
+        (None, 0.001, 512),
+        (0.05, None, 512),
         (0.05, 0.001, int(STALL * 50)),
         (0.05, 0.000_001, 512),
         (0.001, 0.01, LEAST_CHUNK),
@@ -170,7 +190,7 @@ def test_beginner(sequences: list[Progress], free: int, found: tuple[int, int] |
     ids=["nobody decodes", "no pace is known", "some steps", "a fast device", "a slow device"],
 )
 def test_a_text_may_take_some_steps_of_those_that_decode(
-    step: float, token: float, budget: int
+    step: float | None, token: float | None, budget: int
 ) -> None:
     assert prompt_budget(512, step, token) == budget
     assert prompt_budget(5, step, token) == 5
@@ -187,7 +207,9 @@ def progresses(draw: st.DrawFn) -> list[Progress]:
         room = rounded(max(1, known - 1 if computed == known - 1 and computed else known))
         capacity = draw(st.sampled_from([0, room, room + BLOCK]))
         left = draw(st.integers(1, 600))
-        sequences.append(Progress(uid, known, computed if capacity else 0, capacity, left))
+        drafted = draw(st.integers(0, 8))
+        computed = computed if capacity else 0
+        sequences.append(Progress(uid, known, computed, capacity, left, drafted=drafted))
     return sequences
 
 
@@ -210,15 +232,30 @@ def test_a_plan_keeps_to_its_budget_and_its_room_and_never_stalls_who_decodes(
         chunk = chunks.get(sequence.uid)
         if sequence.decodes:
             assert chunk is not None
-            assert chunk.count == 1
+            assert chunk.count == 1 + chunk.drafted
+            assert chunk.drafted <= sequence.drafted
+            assert chunk.drafted < sequence.left
         if chunk is not None:
+            known = chunk.count - chunk.drafted
             assert chunk.start == sequence.computed
-            assert 0 < chunk.count <= sequence.pending
-            assert chunk.samples == (chunk.count == sequence.pending)
+            assert 0 < known <= sequence.pending
+            assert chunk.samples == (known == sequence.pending)
+            assert sequence.decodes or not chunk.drafted
             assert chunk.capacity >= max(sequence.capacity, chunk.start + chunk.count)
     given_back = sum(s.capacity for s in sequences if s.uid in planned.preempted)
     more = sum(c.capacity - s.capacity for s in stay if (c := chunks.get(s.uid)))
     assert more <= free + given_back
+
+
+@given(progresses(), st.integers(1, 400), frees)
+def test_nobody_gives_way_and_nobody_gets_room_for_drafts(
+    sequences: list[Progress], budget: int, free: int
+) -> None:
+    planned = plan(sequences, budget, free)
+    plain = plan([evolve(each, drafted=0) for each in sequences], budget, free)
+    assert planned.preempted == plain.preempted
+    known = [evolve(c, count=c.count - c.drafted, drafted=0) for c in planned.chunks]
+    assert known == [*plain.chunks]
 
 
 @given(progresses(), st.integers(1, 400), frees)

@@ -104,6 +104,7 @@ def load_order(path: Path, uid: int = 1, **changes: Any) -> Load:
         "dtype": "fp32",
         "batch_width": 8,
         "prefill_chunk_tokens": 16,
+        "drafts": False,  # how many steps an answer takes would hang on the time that they take
     }
     return Load(uid=uid, path=path, **{**usual, **changes})
 

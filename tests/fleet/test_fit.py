@@ -22,7 +22,7 @@ def room(total_mb: int) -> Room:
 
 
 def test_on_a_card_of_12_gb_the_smaller_forms_fit_and_leave_more_context() -> None:
-    found = {fit.quant: fit for fit in fits(SIZE, TERMS, 2, room(12_000), "8.6")}
+    found = {fit.quant: fit for fit in fits(SIZE, TERMS, "bf16", room(12_000), "8.6")}
     assert found["none"].reason == "does not fit"
     assert found["int4+bf16"].reason == "does not fit"
     assert "8.9" in found["fp8"].reason
@@ -36,12 +36,12 @@ def test_on_a_card_of_12_gb_the_smaller_forms_fit_and_leave_more_context() -> No
 
 def test_the_context_is_bounded_by_what_the_entry_says() -> None:
     bounded = evolve(TERMS, max_context=8192)
-    for fit in fits(SIZE, bounded, 2, room(80_000), "9.0"):
+    for fit in fits(SIZE, bounded, "bf16", room(80_000), "9.0"):
         assert (fit.context, fit.input, fit.kv_mb) == (8192, 6144, 1024)
 
 
 def test_memory_that_is_not_used_for_weights_is_used_for_context() -> None:
-    found = [fit for fit in fits(SIZE, TERMS, 2, room(24_000), "8.9") if not fit.reason]
+    found = [fit for fit in fits(SIZE, TERMS, "bf16", room(24_000), "8.9") if not fit.reason]
     by_weights = sorted(found, key=lambda fit: fit.weights_mb)
     contexts = [fit.context for fit in by_weights]
     assert len(found) >= 3

@@ -13,10 +13,12 @@ from helexa.fleet.limits import (
     Limit,
     PrefillRate,
     Terms,
+    Windows,
     clamp_output,
     kv_elements,
     pool_tokens,
     settled,
+    windows_beside,
 )
 
 FULL_LAYERS, KV_HEADS, HEAD_DIM, BYTES = 16, 4, 256, 2
@@ -93,10 +95,31 @@ def test_what_the_operator_keeps_for_the_answer_gives_way_where_memory_is_short(
 def test_windows_of_sliding_layers_are_counted_once_for_each_sequence() -> None:
     terms = Terms(100_000, kv_bytes_per_token=1024, kv_window_bytes=10 << 20, free_mb=100)
     assert terms.memory == 90 * 1024
-    assert pool_tokens(terms, 4) == rounded_to_blocks(max(terms.limit.context, 60 * 1024))
+    together = evolve(terms, sequences=6)
+    assert together.memory == together.limit.context == pool_tokens(together, 4) == 40 * 1024
+    assert windows_beside(together, 40 * 1024, 4, 2) == Windows(4, 20 << 20)
     only_windows = evolve(terms, kv_bytes_per_token=0)
     assert only_windows.memory is None
     assert only_windows.limit.context == 100_000
+
+
+def test_the_shortest_context_comes_before_windows_and_sequences_before_snapshots() -> None:
+    terms = Terms(100_000, kv_bytes_per_token=1024, kv_window_bytes=10 << 20, sequences=16)
+    for free_mb, tokens, windows in [
+        (500, 340 * 1024, Windows(8, 80 << 20)),  # snapshots get the rest beside a longer context
+        (100, 10 * 1024, Windows(8, 10 << 20)),
+        (40, 10 * 1024, Windows(3, 0)),
+        (15, 5 * 1024, Windows(1, 0)),
+        (12, 2 * 1024, Windows(1, 0)),
+    ]:
+        some = evolve(terms, free_mb=free_mb)
+        assert some.memory == tokens
+        assert windows_beside(some, pool_tokens(some, 8), 8, 8) == windows
+
+
+def test_without_windows_or_a_bound_nothing_is_taken_from_sequences_and_snapshots() -> None:
+    assert windows_beside(Terms(1000), 1000, 8, 8) == Windows(8, None)
+    assert windows_beside(Terms(1000, kv_window_bytes=100), 1000, 8, 8) == Windows(8, 800)
 
 
 def test_a_device_without_room_leaves_the_least_limit_there_is() -> None:
@@ -120,6 +143,7 @@ def some_terms(draw: st.DrawFn) -> Terms:
         draw(size),
         draw(size),
         draw(st.none() | rate),
+        sequences=draw(st.integers(1, 80)),
     )
 
 
@@ -144,10 +168,12 @@ def test_the_pool_holds_what_is_promised_and_no_more_than_can_be_used(
     one = rounded_to_blocks(terms.limit.context)
     assert one <= tokens <= batch_width * one
     assert tokens % BLOCK == 0
-    for mb in (terms.kv_budget_mb or None, terms.room_mb if terms.free_mb else None):
-        if mb is not None and tokens > one:
-            whole = tokens * terms.kv_bytes_per_token + batch_width * terms.kv_window_bytes
-            assert whole <= mb << 20
+    windows = windows_beside(terms, tokens, batch_width, max_snapshots=8)
+    assert 1 <= windows.batch_width <= batch_width
+    if terms.kv_mb is None or tokens == one:
+        return
+    whole = tokens * terms.kv_bytes_per_token + windows.batch_width * terms.kv_window_bytes
+    assert whole + (windows.snapshot_bytes or 0) <= terms.kv_mb << 20
 
 
 def rounded_to_blocks(tokens: int) -> int:

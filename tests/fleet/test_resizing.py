@@ -12,13 +12,13 @@ from helexa.errors import InsufficientVram
 from helexa.fleet.claim import Claim, choose
 from helexa.fleet.limits import Terms
 from helexa.fleet.placement import Room
-from helexa.fleet.resizing import Holding, NewSize, growths, shrinks
+from helexa.fleet.resizing import Gift, Holding, NewSize, gift, growths, shrinks
 
 BYTES = 1 << 14  # a block of 64 tokens is 1 MiB
 
 
-def claim(mb: int, min_device_mb: int = 0) -> Claim:
-    return Claim("new", Terms(4096), mb, 0, min_device_mb)
+def claim(mb: int, min_device_mb: int = 0, more_mb: int = 0) -> Claim:
+    return Claim("new", Terms(4096), mb, 0, more_mb, min_device_mb)
 
 
 def room(free_mb: int, device: int = 0) -> Room:
@@ -117,6 +117,16 @@ def test_pools_that_make_room(
     sizes: tuple[NewSize, ...] | None,
 ) -> None:
     assert shrinks(wanted, rooms, holdings) == sizes
+
+
+def test_a_newcomer_gets_up_to_half_of_what_others_need_not_keep() -> None:
+    rooms, there = [room(10)], [holding(1000, promised_mb=200)]
+    for more_mb, gives in [(0, 90), (100, 190), (5000, 90 + (800 - 90) // 2)]:
+        wants = claim(100, more_mb=more_mb)
+        assert gift(wants, rooms, there, generous=True) == Gift(0, gives)
+        assert gift(wants, rooms, there) == Gift(0, 90)
+    assert gift(claim(100, more_mb=500), [room(600)], there, generous=True) == Gift(0, 0)
+    assert gift(claim(900), rooms, there, generous=True) is None
 
 
 def blocks(most: int) -> st.SearchStrategy[int]:

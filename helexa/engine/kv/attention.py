@@ -76,38 +76,55 @@ def attend(
     each sequence; both are the same once the rows are laid out behind each other.
     """
     batch, heads, length, _dim = query.shape
-    laid = query.transpose(0, 1).reshape(heads, batch * length, -1)
+    laid = query.transpose(1, 2).reshape(batch * length, heads, -1)
+    result = attend_laid(laid, key, scaling, softcap, s_aux)
+    return result.view(batch, length, heads, -1), None
+
+
+def attend_laid(
+    query: Tensor,
+    past: Past,
+    scaling: float | None,
+    softcap: float | None = None,
+    sinks: Tensor | None = None,
+) -> Tensor:
+    """Attention of tokens laid out behind each other, [tokens, heads, dim]: [tokens, heads, value dim]."""
     results, end = [], 0
-    for count, (keys, values) in zip(key.counts, key.seen, strict=True):
-        mine = laid[:, end : end + count]
+    for count, (keys, values) in zip(past.counts, past.seen, strict=True):
+        mine = query if count == len(query) else query[end : end + count]
         end += count
-        if softcap is None and s_aux is None:
-            results.append(fused(mine, keys, values, key, scaling))
+        if softcap is not None or sinks is not None:
+            results.append(plain(mine, keys, values, past, scaling, softcap, sinks))
+        elif count == 1:
+            results.append(last(mine, keys, values, scaling))
         else:
-            results.append(plain(mine, keys, values, key, scaling, softcap, s_aux))
-    joined = results[0] if len(results) == 1 else torch.cat(results, 1)
-    return joined.transpose(0, 1).reshape(batch, length, heads, -1), None
+            results.append(fused(mine, keys, values, past, scaling))
+    return results[0] if len(results) == 1 else torch.cat(results)
+
+
+def last(query: Tensor, keys: Tensor, values: Tensor, scaling: float | None) -> Tensor:
+    """One token [1, heads, dim], which sees all: the heads that share keys are its rows."""
+    _, heads, dim = query.shape
+    rows = query.reshape(1, keys.shape[0], -1, dim)
+    result = scaled_dot_product_attention(rows, keys[None], values[None], scale=scaling)
+    return result.reshape(1, heads, -1)
 
 
 def fused(query: Tensor, keys: Tensor, values: Tensor, past: Past, scaling: float | None) -> Tensor:
-    """torch's kernel: [heads, count, dim] against [kv heads, seen, dim]."""
-    heads, count, dim = query.shape
-    groups = keys.shape[0]
-    if count == 1:  # a token sees all: the heads that share keys are its rows
-        rows = query.reshape(1, groups, heads // groups, dim)
-        result = scaled_dot_product_attention(rows, keys[None], values[None], scale=scaling)
-        return result.reshape(heads, 1, -1)
+    """torch's kernel: [count, heads, dim] against [kv heads, seen, dim]."""
+    count, heads, _ = query.shape
     seen = keys.shape[1]
     whole = seen == count and not past.width
-    return scaled_dot_product_attention(
-        query[None],
+    result = scaled_dot_product_attention(
+        query.transpose(0, 1)[None],
         keys[None],
         values[None],
         attn_mask=None if whole else past.masks.get(count, seen, past.width),
         is_causal=whole,
         scale=scaling,
-        enable_gqa=heads != groups,
-    )[0]
+        enable_gqa=heads != keys.shape[0],
+    )
+    return result[0].transpose(0, 1)
 
 
 def plain(
@@ -120,9 +137,9 @@ def plain(
     sinks: Tensor | None,
 ) -> Tensor:
     """The same with what torch's kernel has not: a cap of the scores (Gemma 2), sinks (gpt-oss)."""
-    heads, count, dim = query.shape
+    count, heads, dim = query.shape
     groups, seen = keys.shape[:2]
-    rows = query.reshape(groups, heads // groups * count, dim)
+    rows = query.transpose(0, 1).reshape(groups, heads // groups * count, dim)
     scale = dim**-0.5 if scaling is None else scaling
     scores = (rows @ keys.transpose(1, 2) * scale).reshape(heads, count, seen)
     if softcap is not None:
@@ -131,4 +148,5 @@ def plain(
     if sinks is not None:
         scores = torch.cat((scores, sinks.reshape(heads, 1, 1).expand(-1, count, 1)), -1)
     weights = scores.softmax(-1, dtype=torch.float32)[..., :seen].to(values.dtype)
-    return (weights.reshape(groups, -1, seen) @ values).reshape(heads, count, -1)
+    result = weights.reshape(groups, -1, seen) @ values
+    return result.reshape(heads, count, -1).transpose(0, 1)

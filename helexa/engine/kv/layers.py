@@ -17,7 +17,11 @@ from transformers.cache_utils import (
 )
 
 from helexa.engine.kv.attention import Masks, Past
+from helexa.engine.kv.forms import Form, form_of
 from helexa.engine.kv.states import States, Window, stacked, unstack
+from helexa.engine.orders import KvDtype
+
+MOVED_AT_ONCE = 1024  # tokens of one layer that are there twice while a span is moved
 
 
 class Alone(Exception):
@@ -34,11 +38,11 @@ class Kind:
     key_dim: int = 0
     value_dim: int = 0
 
-    @property
-    def elements(self) -> int:
-        """That the pool keeps of a token."""
-        keeps_all = not self.is_recurrent and not self.width
-        return self.heads * (self.key_dim + self.value_dim) if keeps_all else 0
+    def bytes_per_token(self, form: Form) -> int:
+        """That the pool takes for a token."""
+        if self.is_recurrent or self.width:
+            return 0
+        return sum(form.num_bytes(self.heads, dim) for dim in (self.key_dim, self.value_dim))
 
 
 def kinds_of(tried: DynamicCache, max_positions: int | None) -> list[Kind]:
@@ -132,28 +136,42 @@ class Layer(CacheLayerMixin):  # type: ignore[misc]
 
 
 class FullLayer(Layer):
-    """Every token of every sequence, in one pool [heads, total, dim]."""
+    """Every token of every sequence, in one pool of tensors [heads, total, ...].
 
-    def __init__(self, kind: Kind, total: int, dtype: torch.dtype, device: str) -> None:
+    `pool` are first the parts of the keys, then as many of the values: one each, [heads, total, dim], unless
+    the form needs scales beside them.
+    """
+
+    def __init__(self, kind: Kind, total: int, form: Form, device: str) -> None:
         super().__init__(kind)
-        self.pool = tuple(
-            torch.empty(kind.heads, total, dim, dtype=dtype, device=device)
+        self.form = form
+        self.pool: tuple[Tensor, ...] = tuple(
+            part
             for dim in (kind.key_dim, kind.value_dim)
+            for part in form.empty(kind.heads, total, dim, device)
         )
 
     def update(
         self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any
     ) -> tuple[Past, Past]:
         assert self.current is not None
-        keys, values = self.pool
-        self.current.write(keys, laid_out(key_states))
-        self.current.write(values, laid_out(value_states))
-        seen = []
-        for segment in self.current.segments:
-            end = segment.at + segment.before + segment.count
-            seen.append((keys[:, segment.at : end], values[:, segment.at : end]))
+        keys, values = laid_out(key_states), laid_out(value_states)
+        for part, new in zip(
+            self.pool, (*self.form.pack(keys), *self.form.pack(values)), strict=True
+        ):
+            self.current.write(part, new)
+        seen = [
+            self.seen(segment.at, segment.at + segment.before + segment.count, keys.dtype)
+            for segment in self.current.segments
+        ]
         past = Past(self.current.counts, seen, self.current.masks)
         return past, past
+
+    def seen(self, start: int, end: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Keys and values [heads, end - start, dim] in `dtype`, of the model's own form as they lie."""
+        parts = tuple(part[:, start:end] for part in self.pool)
+        keys, values = parts[: self.form.num_parts], parts[self.form.num_parts :]
+        return self.form.unpack(keys, dtype), self.form.unpack(values, dtype)
 
     def resize(self, total: int, used: int) -> None:
         """A pool of another size with the same first `used` tokens; both are there while they are copied."""
@@ -169,11 +187,30 @@ class FullLayer(Layer):
             tensor[:, target : target + count] = tensor[:, source : source + count]
 
     def move(self, moves: Sequence[tuple[int, int, int]]) -> None:
-        """(source, target, count) each; they may overlap, as all are read before one is written."""
+        """(source, target, count) each, which lose nothing by overlapping.
+
+        Those that go down keep their order, and are copied in small pieces; one that goes up, past them,
+        is put aside meanwhile.
+        """
         for tensor in self.pool:
-            read = [tensor[:, source : source + count].clone() for source, _, count in moves]
-            for (_, target, count), part in zip(moves, read, strict=True):
-                tensor[:, target : target + count] = part
+            aside = [
+                (target, tensor[:, source : source + count].clone())
+                for source, target, count in moves
+                if target > source
+            ]
+            for source, target, count in sorted(moves):
+                if target < source:
+                    slide(tensor, source, target, count)
+            for target, part in aside:
+                tensor[:, target : target + part.shape[1]] = part
+
+
+def slide(tensor: Tensor, source: int, target: int, count: int) -> None:
+    """Move `count` tokens down to `target`, where they may overlap what they were."""
+    for done in range(0, count, MOVED_AT_ONCE):
+        size = min(MOVED_AT_ONCE, count - done)
+        piece = tensor[:, source + done : source + done + size].clone()
+        tensor[:, target + done : target + done + size] = piece
 
 
 class SlidingLayer(Layer):
@@ -200,19 +237,31 @@ class SlidingLayer(Layer):
 
 
 class Layers(Cache):  # type: ignore[misc]
-    """The cache that a model is called with.  `passing` says which pass a call is."""
+    """The cache that a model is called with.  `passing` says which pass a call is.
 
-    def __init__(self, kinds: Sequence[Kind], total: int, dtype: torch.dtype, device: str) -> None:
+    `outside_bytes` are those of a token in caches that are not here, of a model that has its own.
+    """
+
+    def __init__(
+        self,
+        kinds: Sequence[Kind],
+        total: int,
+        dtype: torch.dtype,
+        device: str,
+        kv_dtype: KvDtype = "auto",
+        outside_bytes: int = 0,
+    ) -> None:
         self.kinds = kinds
-        self._dtype = dtype
+        self.form = form_of(kv_dtype, dtype)
         self.device = device
+        self._outside_bytes = outside_bytes
         super().__init__(
             layers=[
                 LinearAttentionLayer()
                 if kind.is_recurrent
                 else SlidingLayer(kind, index)
                 if kind.width
-                else FullLayer(kind, total, dtype, device)
+                else FullLayer(kind, total, self.form, device)
                 for index, kind in enumerate(kinds)
             ]
         )
@@ -223,7 +272,7 @@ class Layers(Cache):  # type: ignore[misc]
 
     @property
     def bytes_per_token(self) -> int:
-        return sum(kind.elements for kind in self.kinds) * self._dtype.itemsize
+        return sum(kind.bytes_per_token(self.form) for kind in self.kinds) + self._outside_bytes
 
     @property
     def has_states(self) -> bool:
@@ -233,6 +282,11 @@ class Layers(Cache):  # type: ignore[misc]
     def is_recurrent(self) -> bool:
         """Whether sequences must have a row each: a state runs through all tokens of a row."""
         return any(kind.is_recurrent for kind in self.kinds)
+
+    @property
+    def can_go_back(self) -> bool:
+        """Whether the last tokens of a sequence, if they are few, can be forgotten: no state can."""
+        return not self.is_recurrent
 
     def new_states(self) -> States:
         return {

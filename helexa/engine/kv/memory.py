@@ -8,9 +8,8 @@ from helexa.engine.kv.layers import Layers, Segment
 from helexa.engine.kv.parked import Parked
 from helexa.engine.kv.prefixes import Held, as_tokens, find, num_shared
 from helexa.engine.kv.spans import BLOCK, Spans, packed, rounded
-from helexa.engine.kv.states import States, copied, moved
+from helexa.engine.kv.states import States, copied, moved, num_bytes, snapshot
 
-MAX_MARKS = 8  # states that are kept for prefixes, over all sequences; each is as large as a window
 MAX_ENTRIES = 256  # sequences that are kept; looking through them takes a few microseconds each
 
 
@@ -38,12 +37,15 @@ class Memory:
     """The only one that takes and gives positions of the pool.
 
     Sequences are known by their uid.  What ended stays, the least recently used goes first when room is
-    needed, and counts as free.
+    needed, and counts as free.  Of states there are `max_marks` snapshots at most, of `mark_bytes` in all
+    (None: however large they are).
     """
 
     layers: Layers
     total: int  # tokens
     keeps: bool  # what ended, for those that begin alike
+    max_marks: int = 8
+    mark_bytes: int | None = None
     _spans: Spans = field(init=False)
     _running: dict[int, Running] = field(factory=dict)
     _kept: list[Held] = field(factory=list)  # the least recently used first
@@ -70,6 +72,12 @@ class Memory:
     def running_tokens(self) -> int:
         """Positions that running sequences have, computed or not."""
         return sum(running.held.size for running in self._running.values())
+
+    @property
+    def state_bytes(self) -> int:
+        """Of windows and recurrent states, those of running sequences and snapshots."""
+        running = sum(num_bytes(each.states) for each in self._running.values())
+        return running + sum(map(marked_bytes, self._holders()))
 
     def capacity(self, uid: int) -> int:
         """The positions that a sequence has, 0 if it has not begun."""
@@ -119,21 +127,8 @@ class Memory:
 
     def grow(self, uid: int, size: int) -> None:
         """Let a sequence have `size` positions; there must be so many more free."""
-        held = self._running[uid].held
-        more = size - held.size
-        if more <= 0:
-            return
-        if not self._spans.extend(held.start + held.size, more):
-            start = self._take(size)
-            if start is None:
-                self._compact(last=held)
-                self._spans.extend(held.start + held.size, more)
-            else:
-                for layer in self.layers.full:
-                    layer.copy(held.start, start, self._running[uid].computed)
-                self._spans.give(held.start, held.size)
-                held.start = start
-        held.size = size
+        running = self._running[uid]
+        self._extend(running.held, running.computed, size)
 
     def advance(self, uid: int, tokens: list[int], computed: int) -> None:
         """The first `computed` of its `tokens` are now in the cache; others may begin with them."""
@@ -143,6 +138,14 @@ class Memory:
             running.held.tokens = as_tokens(tokens[:computed])
         if self.keeps and computed in running.marks:
             self._mark(running)
+
+    def go_back(self, uid: int, count: int) -> None:
+        """Forget the last `count` tokens that a pass computed: they were guesses, and wrong.
+
+        They were never told of by `advance`, so the pool has nothing to forget.
+        """
+        for state in self._running[uid].states.values():
+            state.go_back(count)
 
     def end(self, uid: int, tokens: list[int] | None) -> None:
         """Give back what a sequence has; `tokens`, what is computed of it, are kept for others."""
@@ -211,18 +214,18 @@ class Memory:
         for each, start in reversed(fitting):
             end = start + len(each.tokens)
             for layer, parked in zip(self.layers.full, each.pools, strict=True):
-                for pool, tensor in zip(layer.pool, parked, strict=True):
-                    pool[:, start:end] = tensor
+                for part, tensor in zip(layer.pool, parked, strict=True):
+                    part[:, start:end] = tensor
             marks = {mark: moved(states, self.layers.device) for mark, states in each.marks.items()}
             size = rounded(len(each.tokens))
             self._kept.append(Held(each.salt, start, size, each.tokens, marks))
 
     def _parked(self, held: Held) -> Parked:
-        end = held.start + len(held.tokens)
-        pools = []
-        for layer in self.layers.full:
-            keys, values = (pool[:, held.start : end].to("cpu", copy=True) for pool in layer.pool)
-            pools.append((keys, values))
+        there = slice(held.start, held.start + len(held.tokens))
+        pools = [
+            tuple(part[:, there].to("cpu", copy=True) for part in layer.pool)
+            for layer in self.layers.full
+        ]
         marks = {mark: moved(states, "cpu") for mark, states in held.marks.items()}
         return Parked(held.salt, held.tokens, pools, marks)
 
@@ -240,7 +243,7 @@ class Memory:
             return held
         self._kept.remove(source)
         lost = len(source.tokens) - usable
-        start = None if lost <= max(BLOCK, usable // 8) else self._take(size)
+        start = None if lost <= max(BLOCK, usable // 8) else self._take(size, beside=source)
         if start is None:
             return self._take_over(source, usable, size)
         held = Held(salt, start, size)
@@ -254,11 +257,28 @@ class Memory:
         if source.size > size:
             self._spans.give(source.start + size, source.size - size)
             source.size = size
-        stand_in = -1
-        self._running[stand_in] = Running(source, {}, frozenset(), usable)
-        self.grow(stand_in, size)
-        del self._running[stand_in]
+        self._extend(source, usable, size)
         return source
+
+    def _extend(self, held: Held, computed: int, size: int) -> None:
+        """Let a span, of which so much is computed, have `size` positions, wherever they are."""
+        more = size - held.size
+        if more <= 0:
+            return
+        self._make_free(more)
+        if self._spans.extend(held.start + held.size, more):
+            held.size = size
+            return
+        start = self._spans.take(size)
+        if start is None:
+            self._compact(last=(held, computed))
+            self._spans.extend(held.start + held.size, more)
+        else:
+            for layer in self.layers.full:
+                layer.copy(held.start, start, computed)
+            self._spans.give(held.start, held.size)
+            held.start = start
+        held.size = size
 
     def _copy(self, source: Held, target: Held, count: int) -> None:
         for layer in self.layers.full:
@@ -266,31 +286,45 @@ class Memory:
 
     def _fresh(self, size: int, salt: str) -> Held:
         start = self._take(size)
-        if start is None:
-            self._compact()
-            start = self._spans.take(size)
         assert start is not None, "there is room, as the plan counted it"
         return Held(salt, start, size)
 
-    def _take(self, size: int) -> int | None:
-        """A span of `size`, for which what is kept may go; None if only moving makes room."""
-        while (start := self._spans.take(size)) is None:
-            if not self._kept:
-                return None
-            self._evict()
+    def _take(self, size: int, beside: Held | None = None) -> int | None:
+        """A span of `size`, for which what is kept may go and the rest be moved; None if there is no room.
+
+        `beside` is moved as well, although it is neither kept nor running.
+        """
+        self._make_free(size)
+        start = self._spans.take(size)
+        if start is None and self._spans.free >= size:
+            self._compact(last=(beside, len(beside.tokens)) if beside else None)
+            start = self._spans.take(size)
         return start
+
+    def _make_free(self, size: int) -> None:
+        """Let go of what is kept until `size` positions are free, wherever they are.
+
+        That is all: to move what is there costs a hundredth of computing again what was let go.
+        """
+        while self._kept and self._spans.free < size:
+            self._evict()
 
     def _evict(self) -> None:
         held = self._kept.pop(0)
         self._spans.give(held.start, held.size)
         self.counts = evolve(self.counts, evictions=self.counts.evictions + 1)
 
-    def _compact(self, last: Held | None = None) -> None:
-        """Move all that there is together, so that what is free is one span; `last` lies before it."""
+    def _compact(self, last: tuple[Held, int] | None = None) -> None:
+        """Move all that there is together, so that what is free is one span.
+
+        `last`, of which so much is computed, lies before it.
+        """
         used = [(running.held, running.computed) for running in self._running.values()]
         used += [(held, len(held.tokens)) for held in self._kept]
-        index = next((i for i, (held, _) in enumerate(used) if held is last), -1)
-        starts = packed([(held.start, held.size) for held, _ in used], index)
+        if last:
+            used = [*(each for each in used if each[0] is not last[0]), last]
+        sizes = [(held.start, held.size) for held, _ in used]
+        starts = packed(sizes, len(used) - 1 if last else -1)
         moves = [
             (held.start, start, count)
             for (held, count), start in zip(used, starts, strict=True)
@@ -307,10 +341,24 @@ class Memory:
 
     def _mark(self, running: Running) -> None:
         """Keep the states of a sequence as they are now; the oldest that are kept make room."""
-        held = running.held
-        held.marks[running.computed] = copied(running.states)
-        others = (each.held for each in self._running.values() if each is not running)
-        holders = [*self._kept, *others, held]
-        while sum(len(each.marks) for each in holders) > MAX_MARKS:
+        running.held.marks[running.computed] = snapshot(running.states)
+        holders = self._holders(newest=running.held)
+        while self._is_over(holders):
             oldest = next(each for each in holders if each.marks)
             del oldest.marks[min(oldest.marks)]
+
+    def _is_over(self, holders: Sequence[Held]) -> bool:
+        """Whether more states are kept than may be."""
+        if sum(len(each.marks) for each in holders) > self.max_marks:
+            return True
+        return self.mark_bytes is not None and sum(map(marked_bytes, holders)) > self.mark_bytes
+
+    def _holders(self, newest: Held | None = None) -> list[Held]:
+        """All that may have snapshots, those longest unused first."""
+        running = [each.held for each in self._running.values() if each.held is not newest]
+        return [*self._kept, *running, *([newest] if newest else [])]
+
+
+def marked_bytes(held: Held) -> int:
+    """Of its snapshots."""
+    return sum(map(num_bytes, held.marks.values()))

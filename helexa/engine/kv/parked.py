@@ -15,16 +15,16 @@ from helexa.engine.kv.states import States, num_bytes
 
 @frozen(eq=False)
 class Parked:
-    """One sequence: `pools` are the keys and values of its tokens in every full layer, on the host."""
+    """One sequence: `pools` are its part of the pool of every full layer, on the host."""
 
     salt: str
     tokens: Tokens
-    pools: Sequence[tuple[Tensor, Tensor]]
+    pools: Sequence[tuple[Tensor, ...]]
     marks: dict[int, States]
 
     @property
     def num_bytes(self) -> int:
-        tensors = sum(keys.nbytes + values.nbytes for keys, values in self.pools)
+        tensors = sum(part.nbytes for parts in self.pools for part in parts)
         return tensors + sum(map(num_bytes, self.marks.values())) + self.tokens.nbytes
 
 

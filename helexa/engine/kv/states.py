@@ -8,7 +8,9 @@ from attrs import define
 from torch import Tensor
 from transformers.cache_utils import LinearAttentionLayer
 
-SLACK = 64  # tokens that are written behind a window before it is moved to the front again
+from helexa.engine.kv.spans import BLOCK
+
+SLACK = BLOCK  # tokens that are written behind a window before it is moved to the front again
 
 
 @define(eq=False)
@@ -42,10 +44,30 @@ class Window:
         seen = slice(self.end - count - kept, self.end)
         return self.keys[:, seen], self.values[:, seen]
 
-    def copy(self) -> "Window":
+    def snapshot(self) -> "Window":
+        """What the next token sees, and no room for it."""
         if self.keys is None or self.values is None:
             return Window(self.width)
-        return Window(self.width, self.keys.clone(), self.values.clone(), self.end)
+        kept = min(self.end, self.width - 1)
+        seen = slice(self.end - kept, self.end)
+        return Window(self.width, self.keys[:, seen].clone(), self.values[:, seen].clone(), kept)
+
+    def go_back(self, count: int) -> None:
+        """Forget the last `count` tokens of an `append` that were fewer than SLACK.
+
+        What was before them is still all there: it makes room only for what does not fit the slack.
+        """
+        self.end -= count
+
+    def copy(self) -> "Window":
+        """One that another sequence goes on with."""
+        if self.keys is None or self.values is None:
+            return Window(self.width)
+        kept = min(self.end, self.width - 1)
+        keys, values = self._empty(self.keys), self._empty(self.values)
+        keys[:, :kept] = self.keys[:, self.end - kept : self.end]
+        values[:, :kept] = self.values[:, self.end - kept : self.end]
+        return Window(self.width, keys, values, kept)
 
     def _empty(self, like: Tensor) -> Tensor:
         return like.new_empty(like.shape[0], self.width - 1 + SLACK, like.shape[2])
@@ -64,15 +86,24 @@ States = dict[int, State]  # of one sequence, by the index of the layer
 
 
 def copied(states: States) -> States:
+    """States that another sequence goes on with."""
     return {
         index: state.copy() if isinstance(state, Window) else stacked([state])
         for index, state in states.items()
     }
 
 
+def snapshot(states: States) -> States:
+    """The states as they are now, as small as they can be."""
+    return {
+        index: state.snapshot() if isinstance(state, Window) else stacked([state])
+        for index, state in states.items()
+    }
+
+
 def moved(states: States, device: str) -> States:
-    """A copy on another device."""
-    there = copied(states)
+    """A snapshot on another device."""
+    there = snapshot(states)
     for state in there.values():
         if isinstance(state, Window):
             state.keys = state.keys if state.keys is None else state.keys.to(device)

@@ -14,6 +14,7 @@ from helexa.engine.kv import attention
 from helexa.engine.kv.layers import Alone, Kind, Layers, kinds_of
 from helexa.engine.kv.memory import Memory
 from helexa.engine.kv.spans import BLOCK
+from helexa.engine.lean.forward import Fused
 from helexa.engine.loader import LoadedModel
 from helexa.engine.orders import Add, SamplingParams
 from helexa.engine.runner import Together
@@ -22,6 +23,7 @@ from helexa.engine.scheduler import Chunk
 from helexa.engine.sequence import Sequence
 
 LENGTHS = (6, 4)  # tokens of what is tried; the last of each is decoded together with the other's
+ALONE_LENGTHS = (4, 12)
 # How alike logits must be, as the cosine of what they differ from their mean.  Narrow numbers, and
 # layers that compute otherwise for few rows, round differently; a mask that is wrong is far off.
 ALIKE = {torch.float32: 0.999}
@@ -44,8 +46,7 @@ def try_together(loaded: LoadedModel) -> list[Kind]:
 
 @torch.inference_mode()
 def compare(loaded: LoadedModel) -> list[Kind]:
-    vocabulary = loaded.vocab_size
-    texts = [[(7 * length + 3 * i) % vocabulary for i in range(length)] for length in LENGTHS]
+    texts = texts_of(loaded.vocab_size)
     expected = []
     for tokens in texts:
         cache = DynamicCache(config=loaded.model.config)
@@ -59,6 +60,10 @@ def compare(loaded: LoadedModel) -> list[Kind]:
     return kinds
 
 
+def texts_of(vocab_size: int) -> list[list[int]]:
+    return [[(7 * length + 3 * i) % vocab_size for i in range(length)] for length in LENGTHS]
+
+
 def whole(model: PreTrainedModel, tokens: list[int], cache: DynamicCache, device: str) -> Tensor:
     """The logits of the last two tokens, as transformers computes them."""
     ids = torch.tensor([tokens], device=device)
@@ -66,11 +71,13 @@ def whole(model: PreTrainedModel, tokens: list[int], cache: DynamicCache, device
     return logits
 
 
-def ours(loaded: LoadedModel, kinds: list[Kind], texts: list[list[int]]) -> list[Tensor]:
+def ours(
+    loaded: LoadedModel, kinds: list[Kind], texts: list[list[int]], fused: Fused | None = None
+) -> list[Tensor]:
     """The same, each text up to its last token in one pass and the last ones together in another."""
     layers = Layers(kinds, len(texts) * BLOCK, loaded.model.dtype, loaded.device)
     memory = Memory(layers, len(texts) * BLOCK, keeps=False)
-    runner = Together(loaded, memory)
+    runner = Together(loaded, memory, fused)
     tried = {uid: sequence_of(uid, tokens, loaded) for uid, tokens in enumerate(texts)}
     for uid, tokens in enumerate(texts):
         memory.begin(uid, tokens, "", BLOCK, reuses=False)
@@ -89,6 +96,27 @@ def ours(loaded: LoadedModel, kinds: list[Kind], texts: list[list[int]]) -> list
 def sequence_of(uid: int, tokens: list[int], loaded: LoadedModel) -> Sequence:
     sampler = Sampler(SamplingParams(), tokens, loaded.vocab_size, loaded.device)
     return Sequence(Add(uid, 0, tuple(tokens), max_tokens=1), 1, sampler, tokens)
+
+
+@torch.inference_mode()
+def bytes_alone(loaded: LoadedModel) -> int:
+    """What a token takes in transformers' own cache, told from two texts; a window counts as if it grew."""
+    found = []
+    for length in ALONE_LENGTHS:
+        cache = DynamicCache(config=loaded.model.config)
+        whole(loaded.model, [i % loaded.vocab_size for i in range(length)], cache, loaded.device)
+        kept = [value for layer in cache.layers for value in vars(layer).values()]
+        found.append(sum(map(tensor_bytes, kept)))
+    return max(0, found[1] - found[0]) // (ALONE_LENGTHS[1] - ALONE_LENGTHS[0])
+
+
+def tensor_bytes(value: object) -> int:
+    """Of all tensors in what a layer of a cache keeps, in whatever way."""
+    if isinstance(value, Tensor):
+        return value.nbytes
+    if isinstance(value, dict):
+        return sum(map(tensor_bytes, value.values()))
+    return sum(map(tensor_bytes, value)) if isinstance(value, list | tuple) else 0
 
 
 def alike(expected: Tensor, found: Tensor, need: float) -> bool:

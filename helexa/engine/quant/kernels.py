@@ -10,6 +10,7 @@ float8 with a scale for each operand from capability 8.9 on.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from attrs import frozen
@@ -19,6 +20,8 @@ from helexa.engine.quant.grid import GROUP, Plane
 
 FLOAT8 = torch.float8_e4m3fn
 FLOAT8_MAX = 448.0
+ROWS_TOGETHER = 64  # packed rows are laid out in blocks of up to so many
+BLOCK_ROWS = {"AVX2": 32, "AVX512": 64}  # by layout
 CUDA_INNER_TILES = 2  # of 16 columns: so that every multiple of 32 columns will do
 
 
@@ -46,6 +49,21 @@ def pack_cpu(levels: Tensor) -> Tensor:
     return torch._convert_weight_to_int4pack_for_cpu(levels.int(), 1)
 
 
+def can_unpack(rows: int, layout: str) -> bool:
+    return layout in BLOCK_ROWS and rows % BLOCK_ROWS[layout] == 0
+
+
+def unpack_cpu(levels: Tensor, layout: str) -> Tensor:
+    """What `pack_cpu` was given, uint8 [rows, columns].
+
+    Rows lie in blocks of BLOCK_ROWS; of a block, columns lie behind each other, and of a column the
+    low halves of the bytes are the first half of the rows.
+    """
+    rows, columns, block = levels.shape[0], levels.shape[1] * 2, BLOCK_ROWS[layout]
+    laid = levels.view(rows // block, columns, block // 2)
+    return torch.cat((laid & 15, laid >> 4), 2).transpose(1, 2).reshape(rows, columns)
+
+
 def pack_cuda(levels: Tensor) -> Tensor:
     return torch._convert_weight_to_int4pack(
         levels[:, ::2] << 4 | levels[:, 1::2], CUDA_INNER_TILES
@@ -55,6 +73,17 @@ def pack_cuda(levels: Tensor) -> Tensor:
 def scales_and_zeros(plane: Plane) -> Tensor:
     """bfloat16 [columns / 32, rows, 2], as both kernels read them."""
     return torch.stack([plane.scales.t(), plane.zeros.t()], -1).contiguous()
+
+
+def half_kernel() -> Callable[[Tensor, Tensor | None], Any] | None:
+    """Packs a float32 weight [rows, columns] and a bias into float16; None where torch cannot.
+
+    `torch.ops.quantized.linear_dynamic_fp16` multiplies with it.  FBGEMM is in torch's wheels for x86.
+    """
+    if "fbgemm" not in torch.backends.quantized.supported_engines:
+        return None
+    pack: Callable[[Tensor, Tensor | None], Any] = torch.ops.quantized.linear_prepack_fp16
+    return pack
 
 
 def can_pack(rows: int, columns: int) -> bool:

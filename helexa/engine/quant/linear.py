@@ -36,22 +36,22 @@ class PackedLinear(nn.Module):
     ) -> None:
         """`levels` as `kernel` packed them; `scales`: and zeros, bfloat16 [n / 32, out_features, 2]."""
         super().__init__()
+        self.kernel = kernel
         self.in_features, self.out_features = in_features, scales.shape[1]
         self.register_buffer("levels", levels)
         self.register_buffer("scales", scales)
         self.register_parameter("bias", bias)
         self.register_parameter("weight", weight)
-        self._planes = scales.shape[0] * GROUP // in_features
-        self._multiply = kernel.multiply
+        self.planes = scales.shape[0] * GROUP // in_features
 
     def forward(self, x: Tensor) -> Tensor:
         rows = x.reshape(-1, self.in_features)
         if self.weight is not None and len(rows) > PACKED_ROWS:
             return linear(x, self.weight, self.bias)
         rows = rows.to(torch.bfloat16)
-        if self._planes == 2:
+        if self.planes == 2:
             rows = rows.repeat(1, 2)
-        result = self._multiply(rows, self.levels, GROUP, self.scales).to(x.dtype)
+        result = self.kernel.multiply(rows, self.levels, GROUP, self.scales).to(x.dtype)
         result = result.view(*x.shape[:-1], self.out_features)
         return result if self.bias is None else result + self.bias
 

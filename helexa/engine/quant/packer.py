@@ -7,23 +7,41 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from helexa import logs
 from helexa.engine.orders import Load, Quant
+from helexa.engine.quant.experts import (
+    SIDES,
+    PackedExperts,
+    PackedStack,
+    expert_shape,
+    expert_weight,
+    is_experts,
+    why_not_packed,
+)
 from helexa.engine.quant.grid import fit_4_bit, fit_8_bit
 from helexa.engine.quant.kept import Kept
-from helexa.engine.quant.kernels import can_pack, int4_kernel, scales_and_zeros, to_float8
+from helexa.engine.quant.kernels import (
+    ROWS_TOGETHER,
+    can_pack,
+    int4_kernel,
+    scales_and_zeros,
+    to_float8,
+)
 from helexa.engine.quant.linear import Float8Linear, PackedLinear
 
 PACKED_AT_ONCE = 1 << 20  # weights: 0.05 to 0.2 s of a CPU between two looks at the clock
-ROWS_TOGETHER = 64  # packed rows are laid out in blocks of up to so many
 Packed = tuple[Tensor, Tensor]  # levels, and scales with zeros
 GATES = ("gate", "router")  # of mixtures of experts: small, and what they choose is all or nothing
 
+log = logs.get("helexa.engine")
+
 
 class Packer:
-    """Replaces the linear layers of `model` by packed ones as their weights come.
+    """Replaces linear layers of `model`, and experts of mixtures, by packed ones as their weights come.
 
     `int4` keeps the layer that makes the logits in 8 bits, as GGUF files do.  Layers whose shape the
-    kernels do not take, gates, and weights that are in no linear layer (embeddings, experts) stay.
+    kernels do not take, gates, and weights that are in no linear layer (embeddings) stay; fp8 leaves
+    experts as they are too.
     """
 
     def __init__(self, model: PreTrainedModel, order: Load) -> None:
@@ -36,6 +54,7 @@ class Packer:
         self._tied = set(getattr(model, "all_tied_weights_keys", {}))
         layers = dict(linear_layers(model)) if self._quant != "none" else {}
         self._waiting: dict[str, nn.Linear] = layers
+        self._experts = self._packable_experts()
         self._packed: list[str] = []
         self._kept = Kept.of(order, self._kernel.layout) if layers else None
         self._found = self._kept.read(order.device) if self._kept else {}
@@ -45,10 +64,22 @@ class Packer:
         """By a pattern of its name, the dtype that loses nothing of a weight that is to be packed."""
         return {f"^{re.escape(name)}.weight$": torch.float32 for name in self._waiting}
 
-    def take_kept(self, shapes: Mapping[str, tuple[int, ...]]) -> set[str]:
+    def _packable_experts(self) -> dict[str, nn.Module]:
+        """By name; of others is told why they stay."""
+        if self._quant == "none":
+            return {}
+        experts = {name: each for name, each in self._model.named_modules() if is_experts(each)}
+        reasons = {"fp8 has no kernel for them"} if self._quant == "fp8" and experts else set()
+        reasons |= {reason for each in experts.values() if (reason := why_not_packed(each))}
+        if reasons:
+            log.info("experts stay plain", model=self._order.model, reason=min(reasons))
+            return {}
+        return experts
+
+    def take_kept(self, shapes: Mapping[str, tuple[int, ...] | None]) -> set[str]:
         """Fill layers from the kept file; the parameters whose weights then need not be read.
 
-        `shapes` are those of the parameters that the checkpoint holds as they are.
+        `shapes` are those of the parameters that the checkpoint holds, None of one in several pieces.
         """
         if self._quant == "int4+bf16":
             return set()
@@ -59,6 +90,12 @@ class Packer:
             if packed and fits:
                 self._replace(name, self._waiting.pop(name), None, packed)
                 taken.add(weight)
+        for name in list(self._experts):
+            weights = {f"{name}.{side}" for side in SIDES.values()}
+            found = {side: self._from_file(f"{name}.{side}") for side in SIDES}
+            if all(found.values()) and weights <= shapes.keys():
+                self._replace_experts(name, self._experts.pop(name), found)
+                taken |= weights
         return taken
 
     def pack(self, *, last: bool = False) -> Generator[None, None, None]:
@@ -67,6 +104,10 @@ class Packer:
             is_tied = f"{name}.weight" in self._tied
             if not self._waiting[name].weight.is_meta and (last or not is_tied):
                 yield from self._pack_layer(name, self._waiting.pop(name), is_tied)
+                yield
+        for name, experts in list(self._experts.items()):
+            if not any(parameter.is_meta for parameter in experts.parameters()):
+                yield from self._pack_experts(name, self._experts.pop(name))
                 yield
 
     def keep(self) -> Generator[None, None, None]:
@@ -90,6 +131,33 @@ class Packer:
         )
         plain = self._plain(layer, is_tied) if self._quant == "int4+bf16" else None
         self._replace(name, layer, plain, packed)
+
+    def _pack_experts(self, name: str, experts: nn.Module) -> Generator[None, None, None]:
+        packed: dict[str, Packed | None] = {}
+        for side, weight in SIDES.items():
+            packed[side] = self._from_file(f"{name}.{side}")
+            if packed[side]:
+                continue
+            each = []
+            for expert in range(len(experts.get_parameter(weight))):
+                form = expert_weight(experts, side, expert)
+                each.append((yield from self._packed_form(name, form)))
+            levels, scales = zip(*each, strict=True)
+            packed[side] = torch.stack(levels), torch.stack(scales)
+        self._replace_experts(name, experts, packed)
+
+    def _replace_experts(
+        self, name: str, experts: nn.Module, packed: Mapping[str, Packed | None]
+    ) -> None:
+        stacks = {
+            side: PackedStack(self._kernel, expert_shape(experts, side)[1], *form)
+            for side, form in packed.items()
+            if form
+        }
+        keep = self._quant == "int4+bf16"
+        new = PackedExperts(experts, stacks["up"], stacks["down"], keep=keep)
+        self._model.set_submodule(name, new)
+        self._packed.append(name)
 
     def _plain(self, layer: nn.Linear, is_tied: bool) -> nn.Parameter:
         if is_tied:
