@@ -20,10 +20,15 @@ HelexaError                 an expected failure: told to the asker, the actor li
     ResponseNotFound        404 previous_response_not_found
   ModelBusy                 409 model_busy
   PrincipalBusy             429 rate_limit_exceeded
+    BudgetHeld              429 rate_limit_exceeded    by the same principal's requests under way
+  BudgetExhausted           429 rate_limit_exceeded    until its window makes room
+  InsufficientQuota         429 insufficient_quota     a balance, which nothing but a person renews
+  TooManyAttempts           429 rate_limit_exceeded    with keys that nobody knows
   Busy                      503 rate_limit_exceeded    the queue is full, or the wait was too long
   ServiceUnavailable        503 service_unavailable
     NotFetched              503 service_unavailable    (`fleet.known`) a request may bring the files in
     ActorDown               503 service_unavailable    crashed with this request in hand
+    LedgerUnavailable       503 service_unavailable    what is spent cannot be written down
   InsufficientVram          503 insufficient_vram
   StoreError                a model cannot be had: one sentence for a person
   UpstreamError             502 upstream_error         another server's error, passed on
@@ -46,12 +51,14 @@ class HelexaError(Exception):
     `status`, `type` and `code` are what the HTTP layer shows; `param` names the offending field as a
     path (`messages[2].content`); `retry_after` is in seconds, rounded up to whole ones on the wire,
     and infinite where coming back will not help by itself; `details` are diagnostics that stand
-    beside the message (`free_mb`, `prompt_len`, ...).
+    beside the message (`free_mb`, `prompt_len`, ...).  `said` is the whole body in which another
+    server said it in the client's own dialect: then it is told in those words.
     """
 
     status: int = 500
     type: str = "api_error"
     code: str | None = None
+    said: bytes | None = None
 
     def __init__(
         self,
@@ -153,6 +160,26 @@ class PrincipalBusy(HelexaError):
     status, type, code = 429, "rate_limit_error", "rate_limit_exceeded"
 
 
+class BudgetHeld(PrincipalBusy):
+    """Requests under way hold what is left; some of it comes back when they end."""
+
+
+class BudgetExhausted(HelexaError):
+    """Of a window that renews itself; `retry_after` says when."""
+
+    status, type, code = 429, "rate_limit_error", "rate_limit_exceeded"
+
+
+class InsufficientQuota(HelexaError):
+    """Of a balance.  Clients stop at this code."""
+
+    status, type, code = 429, "insufficient_quota", "insufficient_quota"
+
+
+class TooManyAttempts(HelexaError):
+    status, type, code = 429, "rate_limit_error", "rate_limit_exceeded"
+
+
 class Busy(HelexaError):
     status, type, code = 503, "rate_limit_error", "rate_limit_exceeded"
 
@@ -163,6 +190,10 @@ class ServiceUnavailable(HelexaError):
 
 class ActorDown(ServiceUnavailable):
     """The actor crashed, or is gone for good, with this request in hand."""
+
+
+class LedgerUnavailable(ServiceUnavailable):
+    """What would be spent cannot be written down, so nothing may be."""
 
 
 class InsufficientVram(HelexaError):

@@ -3,16 +3,21 @@
 import re
 from collections.abc import Callable
 from typing import Any, NewType
+from urllib.parse import urlsplit
 
 from helexa.http.address import check_peers, split_address, split_authority
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 MODEL_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@+/-]{0,199}")
+PRINCIPAL = re.compile(r"[!-~]{1,128}")
+KEY_HASH = re.compile(r"sha256:[0-9a-f]{64}")
 ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s]+/?", re.IGNORECASE)
 SOURCE_KINDS = ("hf:", "path:", "gguf:", "pypi:")
 
 # Text that may hold line breaks and control characters, as no other text of a file may.
 Prose = NewType("Prose", str)
+# A point in time, in Unix seconds; a file has it as TOML's date or date and time, or as text.
+Moment = NewType("Moment", float)
 
 
 class Unfit(ValueError):
@@ -64,15 +69,66 @@ def path(_: object, __: object, value: str) -> None:
         raise Unfit('an absolute path ("/..." or "~/..."), or "" for the default', value)
 
 
+def secret_file(_: object, __: object, value: str) -> None:
+    if not value.startswith("credential:") or not NAME.fullmatch(value[len("credential:") :]):
+        path(None, None, value)
+
+
+def principal(_: object, __: object, value: str) -> None:
+    """It stands in headers, labels and logs."""
+    if not PRINCIPAL.fullmatch(value):
+        raise Unfit("1 to 128 printable ASCII characters without spaces", value)
+
+
+def optional_principal(_: object, __: object, value: str) -> None:
+    if value:
+        principal(None, None, value)
+
+
+def key_hash(_: object, __: object, value: str) -> None:
+    if value and not KEY_HASH.fullmatch(value):
+        raise Unfit('"sha256:" and the 64 hexadecimal digits of a key\'s SHA-256', value)
+
+
 def token(_: object, __: object, value: str) -> None:
     """It travels in an Authorization header."""
     if not all("!" <= character <= "~" for character in value):
         raise Unfit("printable ASCII characters without spaces", value)
 
 
+def is_name(text: str) -> bool:
+    return bool(NAME.fullmatch(text))
+
+
 def name(_: object, __: object, value: str) -> None:
-    if not NAME.fullmatch(value):
+    if not is_name(value):
         raise Unfit("a name of letters, digits, dots, hyphens and underscores", value)
+
+
+def url(_: object, __: object, value: str) -> None:
+    """Without a name and password: those are what `token` is for."""
+    if not is_url(value):
+        raise Unfit('a URL such as "http://gpu.lan:13131"', value)
+
+
+def urls(_: object, __: object, values: tuple[str, ...]) -> None:
+    for value in values:
+        url(None, None, value)
+
+
+def is_url(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        is_reachable = parts.port != 0 and split_authority(parts.netloc) is not None
+    except ValueError:
+        return False
+    is_plain = all("!" <= character <= "~" and character not in "@\\?#" for character in text)
+    return is_plain and is_reachable and text.startswith(("http://", "https://"))
+
+
+def names(_: object, __: object, values: tuple[str, ...]) -> None:
+    for value in values:
+        name(None, None, value)
 
 
 def hosts(_: object, __: object, values: tuple[str, ...]) -> None:

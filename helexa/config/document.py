@@ -19,6 +19,7 @@ MOST_BYTES = 1 << 20
 LONGEST_SHOWN = 100
 SECRETS = ("token", "key", "key_hash")
 SECRET = re.compile(rf"(\b(?:{'|'.join(SECRETS)})\b[\"']?\s*=\s*)\S.*")
+CREDENTIALS = re.compile(r"://[^/\s\"']*@")
 ANY_VALUE = re.compile(r"(=\s*)\S.*")
 HIDDEN = r"\1(hidden)"
 PLACE = re.compile(r" \(at (?:line (\d+), column \d+|end of document)\)")
@@ -99,7 +100,7 @@ def syntax_mistake(name: str, text: str, message: str) -> str:
 
 
 def context(number: int, line: str) -> str:
-    line = escape(SECRET.sub(HIDDEN, line).rstrip())
+    line = escape(CREDENTIALS.sub("://(hidden)@", SECRET.sub(HIDDEN, line)).rstrip())
     return f"\n    {number:>4} | {line[:LONGEST_SHOWN]}"
 
 
@@ -122,4 +123,5 @@ def shown(path: KeyPath, value: Any) -> str:
     if isinstance(value, dict):
         return "a table"
     text = escape(json.dumps(value, ensure_ascii=False, default=str))
+    text = CREDENTIALS.sub("://(hidden)@", text)
     return text if len(text) <= LONGEST_SHOWN else text[:LONGEST_SHOWN] + "…"

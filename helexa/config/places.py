@@ -20,16 +20,33 @@ def places(config: Config, environ: Mapping[str, str]) -> Places:
 
 
 def expand_paths(config: Config, environ: Mapping[str, str]) -> Config:
-    """`config` with every `~/` written out."""
+    """`config` with every `~/` and `credential:` written out."""
 
     def full(path: str) -> str:
         return str(expand(path, environ)) if path else ""
 
-    store = config.store
+    store, gateway, node = config.store, config.gateway, config.node
     return evolve(
         config,
         server=evolve(config.server, state_dir=full(config.server.state_dir)),
+        gateway=evolve(gateway, tls_cert=full(gateway.tls_cert), tls_key=full(gateway.tls_key)),
+        node=evolve(
+            node,
+            tls_cert=full(node.tls_cert),
+            tls_key=full(node.tls_key),
+            token_file=full(node.token_file),
+        ),
+        metrics=evolve(config.metrics, token_file=full(config.metrics.token_file)),
+        accounts=evolve(
+            config.accounts,
+            ledger=full(config.accounts.ledger),
+            keys=tuple(evolve(key, key_file=full(key.key_file)) for key in config.accounts.keys),
+        ),
         control=evolve(config.control, socket=full(config.control.socket)),
         store=evolve(store, dir=full(store.dir), hf_token_file=full(store.hf_token_file)),
         models=evolve(config.models, catalogue=full(config.models.catalogue)),
+        nodes=tuple(
+            evolve(remote, token_file=full(remote.token_file), tls_ca=full(remote.tls_ca))
+            for remote in config.nodes
+        ),
     )

@@ -2,20 +2,28 @@
 
 import os
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 import attrs
 from attrs import frozen
 
+from helexa.config.account_rules import account_rules, account_warnings
 from helexa.config.document import Document, read_document
 from helexa.config.environment import override
 from helexa.config.lines import KeyPath
+from helexa.config.node_rules import node_rules, unique_nodes
 from helexa.config.places import expand_paths
-from helexa.config.rules import catalogue_rules, config_rules, preload_rules
+from helexa.config.rules import (
+    catalogue_rules,
+    config_rules,
+    pinning_rules,
+    preload_rules,
+)
 from helexa.config.schema import Config
 from helexa.config.script import located, missing_files, rules_mistakes, script_rules
+from helexa.config.secrets import holds_secrets, with_secrets
 from helexa.config.structure import Mistake, Mistakes, structure
 from helexa.config.told import tell
 from helexa.errors import ConfigError
@@ -70,7 +78,11 @@ def read_catalogue(config: Config, default: Path = DEFAULT_CATALOGUE) -> Catalog
     if path is None:
         return Catalogue()
     document, folder = read_document(path), path.parent.absolute()
-    found = [*catalogue_rules(document.data), *script_rules(document.data)]
+    found = [
+        *catalogue_rules(document.data),
+        *pinning_rules(document.data, config),
+        *script_rules(document.data),
+    ]
     if config.node.enabled:
         found += missing_files(document.data, folder)
     try:
@@ -107,14 +119,20 @@ def read_all(
 
 def config_warnings(path: Path | None, config: Config, default: Path = DEFAULT_CONFIG) -> list[str]:
     """What is allowed and yet not well, one sentence each."""
-    file = config_file(path, default)
+    return [
+        *file_warnings(config_file(path, default), config, default),
+        *account_warnings(config.accounts),
+    ]
+
+
+def file_warnings(file: Path | None, config: Config, default: Path) -> Iterator[str]:
     if file is None:
-        exists = default.exists()
-        return [f"{default} cannot be read by this user; the defaults apply"] if exists else []
+        if default.exists():
+            yield f"{default} cannot be read by this user; the defaults apply"
+        return
     mode = stat.S_IMODE(file.stat().st_mode)
-    if mode & 0o077 and (config.node.token or config.metrics.token):
-        return [f"{file} holds a token and others may read it (mode {mode:04o}): chmod 600 {file}"]
-    return []
+    if mode & 0o077 and holds_secrets(config):
+        yield f"{file} holds a token and others may read it (mode {mode:04o}): chmod 600 {file}"
 
 
 def config_file(path: Path | None, default: Path = DEFAULT_CONFIG) -> Path | None:
@@ -138,9 +156,13 @@ def read_draft(path: Path | None, environ: Mapping[str, str], default: Path) -> 
             unreadable = error.mistakes
     document = override(document, environ, Config)
     config, found = fit(document.data)
-    config = expand_paths(config, environ)
+    config, secrets = with_secrets(expand_paths(config, environ))
     if not unreadable:
+        found += independent(secrets, found)
         found += independent(config_rules(config), found)
+        found += independent(node_rules(config), found)
+        found += unique_nodes(document.data, config)
+        found += independent(account_rules(config.accounts), found)
     return Draft(config, document, found, unreadable)
 
 
@@ -156,10 +178,11 @@ def fit(data: Mapping[str, Any]) -> tuple[Config, list[Mistake]]:
 
 
 def without(data: Mapping[str, Any], path: KeyPath) -> dict[str, Any]:
-    """A copy of `data` that has nothing at `path`."""
+    """A copy of `data` that has nothing at `path`, and no list that `path` leads into."""
     name, *rest = path
     others = {key: value for key, value in data.items() if key != name}
-    if rest and isinstance(inner := data.get(str(name)), dict):
+    inner = data.get(str(name))
+    if rest and isinstance(inner, dict):
         others[str(name)] = without(inner, tuple(rest))
     return others
 

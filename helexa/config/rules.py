@@ -2,20 +2,25 @@
 
 import difflib
 import os
+import ssl
 from collections.abc import Iterator, Mapping
 from itertools import combinations
+from pathlib import Path
 from typing import Any
 
+from helexa.config.checks import NAME
 from helexa.config.schema import Config
 from helexa.config.structure import Mistake
 from helexa.fleet.catalogue import Catalogue
 from helexa.http.address import check_binding, split_address
+from helexa.http.tls import server_context
 
 
 def config_rules(config: Config) -> Iterator[Mistake]:
     yield from roles(config)
     yield from doors(config)
     yield from addresses(config)
+    yield from certificates(config)
     yield from token_file(config)
 
 
@@ -28,10 +33,10 @@ def roles(config: Config) -> Iterator[Mistake]:
 def doors(config: Config) -> Iterator[Mistake]:
     """Nobody opens a port to a network by accident."""
     for section, listener in listeners(config).items():
-        if text := check_binding(
-            listener.listen, getattr(listener, "token", ""), listener.allow_open
-        ):
-            follows = ((section, "allow_open"), (section, "token"))
+        is_guarded = config.accounts.require_auth if section == "gateway" else bool(listener.token)
+        needed = "accounts.require_auth" if section == "gateway" else "a token"
+        if text := check_binding(listener.listen, is_guarded, listener.allow_open, needed):
+            follows = ((section, "allow_open"), (section, "token"), ("accounts", "require_auth"))
             yield Mistake((section, "listen"), text, follows=follows)
 
 
@@ -41,6 +46,22 @@ def addresses(config: Config) -> Iterator[Mistake]:
         if same and split_address(one.listen)[1] != 0:
             text = f"is the address of {first}.listen too: give each its own port"
             yield Mistake((second, "listen"), text, two.listen, ((first, "listen"),))
+
+
+def certificates(config: Config) -> Iterator[Mistake]:
+    """A listener that is to speak TLS can."""
+    for section, listener in listeners(config).items():
+        cert, key = getattr(listener, "tls_cert", ""), getattr(listener, "tls_key", "")
+        missing = "tls_key" if cert and not key else "tls_cert" if key and not cert else ""
+        if missing:
+            other = "tls_cert" if missing == "tls_key" else "tls_key"
+            yield Mistake((section, missing), f"is missing beside {other}: TLS needs both")
+        elif cert:
+            try:
+                server_context(Path(cert), Path(key))
+            except (OSError, ssl.SSLError) as error:
+                reason = error.strerror or error.args[-1]
+                yield Mistake((section, "tls_cert"), f"cannot be used with {key}: {reason}", cert)
 
 
 def token_file(config: Config) -> Iterator[Mistake]:
@@ -89,6 +110,20 @@ def catalogue_rules(data: Mapping[str, Any]) -> Iterator[Mistake]:
                 yield Mistake(path, f"is a name of {owners[alias]} already", alias)
             elif isinstance(alias, str):
                 owners[alias] = f"models[{index}]"
+
+
+def pinning_rules(data: Mapping[str, Any], config: Config) -> Iterator[Mistake]:
+    """Models are pinned on nodes that there are; only a gateway knows which."""
+    if not config.gateway.enabled:
+        return
+    known = [*([config.node.name] if config.node.enabled else []), *(n.name for n in config.nodes)]
+    models = data.get("models", [])
+    for index, model in enumerate(models if isinstance(models, list) else []):
+        pinned = model.get("pinned_on", []) if isinstance(model, dict) else []
+        for place, node in enumerate(pinned if isinstance(pinned, list) else []):
+            if isinstance(node, str) and NAME.fullmatch(node) and node not in known:
+                text = f"is no node of this fleet{nearest(node, known)}"
+                yield Mistake(("models", index, "pinned_on", place), text, node)
 
 
 def nearest(word: str, known: list[str] | tuple[str, ...]) -> str:

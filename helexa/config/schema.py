@@ -9,8 +9,10 @@ from typing import Literal
 
 from attrs import field, frozen
 
+from helexa.accounts.windows import BALANCE, Window
 from helexa.config import checks
-from helexa.config.checks import not_negative, positive
+from helexa.config.checks import Moment, not_negative, positive
+from helexa.fleet.share import MAX_WEIGHT, Priority
 
 
 @frozen
@@ -29,6 +31,8 @@ class Gateway:
     allowed_hosts: tuple[str, ...] = field(default=(), validator=checks.hosts)
     allowed_origins: tuple[str, ...] = field(default=(), validator=checks.origins)
     cors_origins: tuple[str, ...] = field(default=(), validator=checks.origins)
+    tls_cert: str = field(default="", validator=checks.path)
+    tls_key: str = field(default="", validator=checks.path)
 
 
 @frozen
@@ -49,7 +53,10 @@ class Node:
     allowed_hosts: tuple[str, ...] = field(default=(), validator=checks.hosts)
     allowed_origins: tuple[str, ...] = field(default=(), validator=checks.origins)
     token: str = field(default="", repr=False, validator=checks.token)
+    token_file: str = field(default="", validator=checks.secret_file)
     trusted_peers: tuple[str, ...] = field(default=(), validator=checks.networks)
+    tls_cert: str = field(default="", validator=checks.path)
+    tls_key: str = field(default="", validator=checks.path)
     allow_sources: tuple[str, ...] = field(default=(), validator=checks.source_patterns)
     memory_mb: int = field(default=0, validator=not_negative)
     devices: tuple[NodeDevice, ...] = ()
@@ -62,6 +69,7 @@ class Metrics:
     allowed_hosts: tuple[str, ...] = field(default=(), validator=checks.hosts)
     allowed_origins: tuple[str, ...] = field(default=(), validator=checks.origins)
     token: str = field(default="", repr=False, validator=checks.token)
+    token_file: str = field(default="", validator=checks.secret_file)
 
 
 @frozen
@@ -90,12 +98,14 @@ class Engine:
     threads: int = field(default=0, validator=not_negative)
     batch_width: int = field(default=8, validator=positive)
     prefill_chunk_tokens: int = field(default=256, validator=positive)
+    drafts: bool = True
 
 
 @frozen
 class PrefixCache:
     enabled: bool = True
     share: Literal["account", "all"] = "account"
+    max_entries: int = field(default=8, validator=not_negative)
 
 
 @frozen
@@ -121,9 +131,72 @@ class Admission:
 
 
 @frozen
+class AccountKey:
+    """One `[[accounts.keys]]` table; of `key`, `key_hash` and `key_file` it has one."""
+
+    account_id: str = field(validator=checks.principal)
+    key_id: str = field(default="", validator=checks.optional_principal)
+    key: str = field(default="", repr=False, validator=checks.token)
+    key_hash: str = field(default="", repr=False, validator=checks.key_hash)
+    key_file: str = field(default="", validator=checks.secret_file)
+    hard_cap: int | None = field(default=None, validator=not_negative)
+    hard_cap_usd: float | None = field(default=None, validator=not_negative)
+    window: Window = BALANCE
+    expires_at: Moment | None = None
+    allowed_models: tuple[str, ...] = field(default=(), validator=checks.model_ids)
+    weight: int = field(default=1, validator=checks.between(1, MAX_WEIGHT))
+    priority: Priority = "interactive"
+
+
+@frozen
+class AccountLimit:
+    """One `[[accounts.limits]]` table: what all keys of an account may spend together."""
+
+    account_id: str = field(validator=checks.principal)
+    hard_cap: int | None = field(default=None, validator=not_negative)
+    hard_cap_usd: float | None = field(default=None, validator=not_negative)
+    window: Window = BALANCE
+
+
+@frozen
+class Accounts:
+    require_auth: bool = False
+    ledger: str = field(default="", validator=checks.path)
+    retention_days: float = field(default=90.0, validator=not_negative)
+    keys: tuple[AccountKey, ...] = ()
+    limits: tuple[AccountLimit, ...] = ()
+
+
+@frozen
 class Fleet:
     max_load_waiters: int = field(default=64, validator=not_negative)
     load_wait_secs: float = field(default=600.0, validator=positive)
+    poll_seconds: float = field(default=2.0, validator=positive)
+
+
+@frozen
+class Eviction:
+    strategy: Literal["lru", "priority"] = "lru"
+    turn_seconds: float = field(default=20.0, validator=not_negative)
+    defrag_after_cycles: int = field(default=50, validator=not_negative)
+
+
+@frozen
+class RemoteNode:
+    """One `[[nodes]]` table: a host of the fleet beside this one.
+
+    `endpoint` is a URL without a path, or with the prefix that a proxy put it under.
+    """
+
+    name: str = field(validator=checks.name)
+    endpoint: str = field(validator=checks.url)
+    kind: Literal["helexa", "neuron", "openai"] = "helexa"
+    token: str = field(default="", repr=False, validator=checks.token)
+    token_file: str = field(default="", validator=checks.secret_file)
+    tls_ca: str = field(default="", validator=checks.path)
+    inference_endpoints: tuple[str, ...] = field(default=(), validator=checks.urls)
+    models: tuple[str, ...] = field(default=(), validator=checks.model_ids)
+    dialects: tuple[Literal["chat", "completions", "responses", "messages"], ...] = ()
 
 
 @frozen
@@ -141,7 +214,10 @@ class Config:
     prefix_cache: PrefixCache = PrefixCache()
     limits: Limits = Limits()
     admission: Admission = Admission()
+    accounts: Accounts = Accounts()
     fleet: Fleet = Fleet()
+    eviction: Eviction = Eviction()
+    nodes: tuple[RemoteNode, ...] = ()
 
 
 @frozen

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
@@ -11,7 +12,7 @@ from cattrs import Converter
 from cattrs.errors import ClassValidationError, ForbiddenExtraKeysError, IterableValidationError
 from cattrs.gen import make_dict_structure_fn, override
 
-from helexa.config.checks import Prose, Unfit
+from helexa.config.checks import Moment, Prose, Unfit
 from helexa.config.lines import KeyPath
 from helexa.escape import UNSAFE
 
@@ -65,6 +66,7 @@ def converter() -> Converter:
     for kind, expected in SIMPLE.items():
         made.register_structure_hook(kind, simple(kind, expected))
     made.register_structure_hook(Prose, prose)
+    made.register_structure_hook(Moment, moment)
     made.register_structure_hook_factory(is_literal, one_of)
     made.register_structure_hook_factory(is_tuple, lambda kind: row(made, kind))
     made.register_structure_hook_factory(is_union, lambda kind: either(made, kind))
@@ -106,6 +108,15 @@ def prose(value: Any, _: Any) -> Prose:
     if not isinstance(value, str):
         raise Unfit(SIMPLE[str], value)
     return Prose(value)
+
+
+def moment(value: Any, _: Any) -> Moment:
+    """Without a zone it is UTC; a date is its first moment."""
+    try:
+        found = datetime.fromisoformat(value if isinstance(value, str) else value.isoformat())
+    except (ValueError, AttributeError):
+        raise Unfit("a date or a time such as 2027-01-31 or 2027-01-31T12:00:00Z", value) from None
+    return Moment((found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp())
 
 
 def one_of(kind: Any) -> Hook:

@@ -52,19 +52,21 @@ def check_peers(peers: Iterable[str]) -> str | None:
     return None
 
 
-def check_binding(listen: str, token: str, allow_open: bool) -> str | None:
+def check_binding(
+    listen: str, is_guarded: bool, allow_open: bool, needed: str = "a token"
+) -> str | None:
     """What is wrong with binding `listen`, in one sentence; None if nothing is.
 
-    An address that other machines can reach needs a token, or somebody's word that it needs none.
+    An address that other machines can reach needs what is `needed`, or somebody's word that it does not.
     """
     try:
         host, _ = split_address(listen)
     except ValueError as error:
         return str(error)
-    if is_loopback(host) or token or allow_open:
+    if is_loopback(host) or is_guarded or allow_open:
         return None
     return (
-        f"other machines can reach {listen}: set a token, or `allow_open = true` if everything that "
+        f"other machines can reach {listen}: set {needed}, or `allow_open = true` if everything that "
         "can reach it may use it"
     )
 

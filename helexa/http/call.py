@@ -8,7 +8,8 @@ from typing import Any
 
 from attrs import define, field
 
-from helexa.conversation import ANONYMOUS, Principal
+from helexa.accounts.keys import ANONYMOUS_KEY, Key
+from helexa.conversation import Principal
 from helexa.errors import HelexaError
 from helexa.http.body import Body
 from helexa.wire.envelope import Shape
@@ -27,6 +28,7 @@ BASE62 = bytes.maketrans(b"-_", b"aZ")
 class Call:
     """What a route may know and do beside the request itself; `call_of(request)` finds it.
 
+    `key` is what the request may do, and as whom: its weight, priority and models.
     `shape` is that of the errors which this client understands.  `exits` runs when the request has
     ended, however it ended: what a route takes for a request, it gives back there
     (`exits.callback`), and not in a response that may never start.  `refusal` is the expected error
@@ -38,11 +40,15 @@ class Call:
     client_request_id: str | None
     body: Body
     shape: Shape = "openai"
-    principal: Principal = ANONYMOUS
+    key: Key = ANONYMOUS_KEY
     authenticated: bool = False
     refusal: HelexaError | None = None
     recorded: bool = False
     exits: AsyncExitStack = field(factory=AsyncExitStack)
+
+    @property
+    def principal(self) -> Principal:
+        return self.key.principal
 
 
 def call_of(request: Any) -> Call:

@@ -6,8 +6,10 @@ from collections.abc import Sequence
 
 from attrs import field, frozen
 
+from helexa.accounts.keys import ANONYMOUS_KEY, Key
 from helexa.conversation import ANONYMOUS, Principal
 from helexa.errors import BodyTooLarge, Forbidden, InvalidRequest, Unauthorized, UnsupportedMedia
+from helexa.fleet.share import PRIORITY, WEIGHT, share_of
 from helexa.http.address import (
     LOOPBACK_NAMES,
     is_among,
@@ -20,7 +22,9 @@ Headers = Sequence[tuple[bytes, bytes]]  # names in lower case, as ASGI gives th
 
 MIB = 2**20
 PREFLIGHT_SECONDS = 600
+FORM_PATHS = ("/v1/audio/", "/v1/images/")
 ACCOUNT, KEY = b"x-helexa-account-id", b"x-helexa-key-id"
+TOLD_BY_GATEWAYS = frozenset({ACCOUNT, KEY, WEIGHT, PRIORITY})
 SINGLE = frozenset(
     {b"content-length", b"transfer-encoding", b"authorization", b"x-api-key", b"content-type"}
 )
@@ -46,8 +50,10 @@ class Door:
     """The rules of one listener.
 
     `names` is what the listener calls itself; `serve` fills it in.  `public_paths` are open to a bare
-    GET without the token.  `believe_principals` is for a node: account and key come in headers from
-    a gateway, which is trusted for its token or, if there is none, for its address.
+    GET without the token, and with keys to any GET.  `takes_keys` is for a gateway: who shows none
+    is anonymous, unless `require_key` is set.  `believe_principals` is for a node: account and key
+    come in headers from a gateway, which is trusted for its token or, if there is none, for its
+    address.
     """
 
     names: frozenset[str] = LOOPBACK_NAMES
@@ -56,6 +62,8 @@ class Door:
     cors_origins: tuple[str, ...] = ()
     token: str = field(default="", repr=False)
     public_paths: tuple[str, ...] = ()
+    takes_keys: bool = False
+    require_key: bool = False
     believe_principals: bool = False
     trusted_peers: tuple[str, ...] = ()
 
@@ -80,10 +88,14 @@ class Head:
 
 @frozen
 class Admitted:
-    """Come in.  `authenticated` tells whether the listener's token was shown."""
+    """Come in as the holder of `key`.  `authenticated` tells whether a key or the token was shown."""
 
-    principal: Principal
+    key: Key
     authenticated: bool
+
+    @property
+    def principal(self) -> Principal:
+        return self.key.principal
 
 
 @frozen
@@ -93,10 +105,13 @@ class Preflight:
     headers: Headers
 
 
-def decide(head: Head, door: Door, max_body_bytes: int) -> Admitted | Preflight:
+def decide(
+    head: Head, door: Door, max_body_bytes: int, found: Key | None = None
+) -> Admitted | Preflight:
     """Who comes in, and as whom; a HelexaError says who does not.
 
-    The order tells a stranger nothing: name and origin first, then the token, the body's kind last.
+    `found` is the key that the request shows, if that is a key.  The order tells a stranger nothing:
+    name and origin first, then the token, the body's kind last.
     """
     check_shape(head)
     check_host(head, door)
@@ -104,10 +119,12 @@ def decide(head: Head, door: Door, max_body_bytes: int) -> Admitted | Preflight:
     if is_preflight(head, door):
         return Preflight(preflight_headers(head, door))
     shown = token_shown(head, door)
+    key = key_shown(head, door, found) if door.takes_keys else ANONYMOUS_KEY
     check_body(head, max_body_bytes)
-    if not door.believe_principals:
-        return Admitted(ANONYMOUS, bool(shown))
-    return Admitted(principal(head.headers, head.peer, shown, door.trusted_peers), bool(shown))
+    if door.believe_principals:
+        key = key_told(head.headers, head.peer, shown, door.trusted_peers)
+        return Admitted(key, bool(shown))
+    return Admitted(key, bool(shown) or key.principal != ANONYMOUS)
 
 
 # -- shape, name, origin ---------------------------------------------------------------------------
@@ -119,9 +136,12 @@ def check_shape(head: Head) -> None:
         raise InvalidRequest("The target of a request must be a path that begins with a slash.")
     seen = set()
     for name, _ in head.headers:
-        if name in SINGLE or name.startswith(b"x-helexa-"):
-            if name in seen:
-                raise InvalidRequest(f"The header {name.decode()} came more than once.")
+        meant = name.replace(b"_", b"-")  # as what is made for CGI reads it
+        if meant in SINGLE or meant.startswith(b"x-helexa-"):
+            if meant in seen or meant != name:
+                raise InvalidRequest(
+                    f"The header {meant.decode()} came more than once, or misspelled."
+                )
             seen.add(name)
     if {b"content-length", b"transfer-encoding"} <= seen:
         raise InvalidRequest("Content-Length and Transfer-Encoding exclude each other.")
@@ -206,6 +226,22 @@ def token_shown(head: Head, door: Door) -> bool | None:
     )
 
 
+def key_shown(head: Head, door: Door, found: Key | None) -> Key:
+    """Whose request it is; Unauthorized for a key that is none, and for none where one is needed."""
+    if head.method in ("GET", "HEAD") and head.path in door.public_paths:
+        return ANONYMOUS_KEY
+    if not secret_of(head):
+        found = ANONYMOUS_KEY
+    elif found is None:
+        raise Unauthorized(
+            "This key is not known here, was revoked, or has expired.  Ask whoever runs this server "
+            "for another; without `require_auth` a request may also come without a key."
+        )
+    if door.require_key and found.principal == ANONYMOUS:
+        raise Unauthorized("This server needs a key: Authorization: Bearer KEY, or x-api-key: KEY.")
+    return found
+
+
 def is_bare(head: Head) -> bool:
     return head.get(b"authorization") is None and head.get(b"x-api-key") is None
 
@@ -216,10 +252,10 @@ def secret_of(head: Head) -> bytes:
     return (secret if scheme.lower() == b"bearer" else head.get(b"x-api-key") or b"").strip()
 
 
-def principal(
+def key_told(
     headers: Headers, peer_address: str, token_presented: bool | None, trusted_peers: Sequence[str]
-) -> Principal:
-    """The account and key that a trusted gateway names; anonymous for everyone else.
+) -> Key:
+    """The key that a trusted gateway names, with its weight and priority; else anonymous.
 
     `token_presented` is None where no token is configured: then loopback and `trusted_peers` count.
     """
@@ -228,15 +264,15 @@ def principal(
         and not is_loopback(peer_address)
         and not is_among(peer_address, trusted_peers)
     ):
-        return ANONYMOUS
+        return ANONYMOUS_KEY
     named = dict(headers)
     account = named.get(ACCOUNT)
     if account is None:
-        return ANONYMOUS
+        return ANONYMOUS_KEY
     key = named.get(KEY, account)
     if not PLAIN_ID.fullmatch(account) or not PLAIN_ID.fullmatch(key):
         raise InvalidRequest("Account and key ids are 1 to 128 printable ASCII characters.")
-    return Principal(account.decode(), key.decode())
+    return Key(Principal(account.decode(), key.decode()), share=share_of(headers))
 
 
 # -- what they bring -------------------------------------------------------------------------------
@@ -249,10 +285,16 @@ def check_body(head: Head, max_body_bytes: int) -> None:
         raise UnsupportedMedia("Bodies are taken as they are: send no Content-Encoding.")
     kind = head.get(b"content-type")
     brings = has_body or (kind is not None and head.method in ("POST", "PUT", "PATCH"))
-    if brings and (kind or b"").partition(b";")[0].strip().lower() != b"application/json":
+    if brings and not is_taken((kind or b"").partition(b";")[0].strip().lower(), head.path):
         raise UnsupportedMedia("Bodies are JSON here: send Content-Type: application/json.")
     if length > max_body_bytes:
         raise body_too_large(max_body_bytes)
+
+
+def is_taken(kind: bytes, path: str) -> bool:
+    """Files come in forms, where there is something to be done with files."""
+    is_form = kind == b"multipart/form-data" and path.startswith(FORM_PATHS)
+    return is_form or kind == b"application/json"
 
 
 def body_too_large(max_body_bytes: int) -> BodyTooLarge:

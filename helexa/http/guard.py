@@ -1,24 +1,32 @@
 """The guard stands between a listener and its application: doors, body bounds, ids and errors."""
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
+import trio
+
 from helexa import logs
+from helexa.accounts.attempts import Attempts
+from helexa.accounts.headers import rate_headers
+from helexa.accounts.keys import Key
+from helexa.accounts.provider import Budgets, Unmetered
 from helexa.config.schema import Limits
-from helexa.errors import HelexaError
+from helexa.errors import HelexaError, TooManyAttempts, Unauthorized
 from helexa.http.address import one_spelling
 from helexa.http.body import Body, Buffered
 from helexa.http.call import App, Call, Receive, Scope, Send, new_request_id, plain_id
 from helexa.http.doors import (
-    ACCOUNT,
-    KEY,
     MIB,
+    TOLD_BY_GATEWAYS,
     Door,
     Head,
     Headers,
     Preflight,
     cors_headers,
     decide,
+    secret_of,
 )
 from helexa.http.refusals import Refusals
 from helexa.wire.envelope import shape_of, status_and_body
@@ -30,12 +38,22 @@ class Guard:
     """An ASGI application around another.
 
     Nothing that escapes the inner one reaches the client but as the error envelope, or, when the
-    response has begun, as a connection that is cut.
+    response has begun, as a connection that is cut.  `budgets` knows the keys that the door takes, and
+    what is left of theirs.
     """
 
-    def __init__(self, app: App, door: Door, limits: Limits, refusals: Refusals) -> None:
+    def __init__(
+        self,
+        app: App,
+        door: Door,
+        limits: Limits,
+        refusals: Refusals,
+        budgets: Budgets | None = None,
+    ) -> None:
         self._app = app
         self._door = door
+        self._budgets = budgets or Unmetered()
+        self._attempts = Attempts()
         self._refusals = refusals
         self._max_body_bytes = int(limits.max_body_mb * MIB)
         self._idle_seconds = limits.idle_body_seconds
@@ -49,7 +67,7 @@ class Guard:
         shape = shape_of(head.path, anthropic_version=head.text(b"anthropic-version"))
         call = Call(new_request_id(), plain_id(head.text(b"x-request-id")), body, shape)
         logs.request_id.set(call.request_id)
-        answer = Answer(send, (*id_headers(call), *cors_headers(head, self._door)))
+        answer = Answer(send, partial(self._own_headers, head, call))
         try:
             await self._admit(scope, head, call, answer)
         except Exception as error:
@@ -62,14 +80,45 @@ class Guard:
             self._note_refusal(head, call)
 
     async def _admit(self, scope: Scope, head: Head, call: Call, answer: "Answer") -> None:
-        verdict = decide(head, self._door, self._max_body_bytes)
+        found = await self._key_of(head)
+        try:
+            verdict = decide(head, self._door, self._max_body_bytes, found)
+        except Unauthorized as error:
+            raise self._attempted(head, call, error) from None
         if isinstance(verdict, Preflight):
             return await answer.whole(204, verdict.headers, b"")
-        call.principal, call.authenticated = verdict.principal, verdict.authenticated
-        scope["headers"] = [pair for pair in head.headers if pair[0] not in (ACCOUNT, KEY)]
+        call.key, call.authenticated = verdict.key, verdict.authenticated
+        scope["headers"] = [pair for pair in head.headers if pair[0] not in TOLD_BY_GATEWAYS]
         scope["state"]["call"] = call
         async with call.exits:
             await self._app(scope, call.body.receive, answer.send)
+
+    async def _key_of(self, head: Head) -> Key | None:
+        """The key that is shown, if one is."""
+        secret = secret_of(head) if self._door.takes_keys else b""
+        found = await self._budgets.resolve(secret) if secret else None
+        if found is not None:
+            wait = self._attempts.came(head.peer, found.principal, trio.current_time())
+            if wait:
+                raise too_many(wait)
+        return found
+
+    def _attempted(self, head: Head, call: Call, error: Unauthorized) -> HelexaError:
+        """What is told of a key that is wrong; one that is missing was no attempt."""
+        if not self._door.takes_keys or not secret_of(head):
+            return error
+        wait = self._attempts.failed(head.peer, trio.current_time())
+        told = too_many(wait) if wait else error
+        self._budgets.refused(told, head.peer, call.request_id)
+        return told
+
+    def _own_headers(self, head: Head, call: Call) -> Headers:
+        remaining = self._budgets.snapshot(call.principal) if self._door.takes_keys else None
+        return (
+            *id_headers(call),
+            *cors_headers(head, self._door),
+            *rate_headers(remaining, time.time()),
+        )
 
     def _note_refusal(self, head: Head, call: Call) -> None:
         if call.refusal is not None and not call.recorded:
@@ -81,6 +130,13 @@ class Guard:
                 path=head.path,
                 client_request_id=call.client_request_id,
             )
+
+
+def too_many(wait: float) -> TooManyAttempts:
+    return TooManyAttempts(
+        "Too many wrong keys came from this address; wait a moment, and check the key.",
+        retry_after=wait,
+    )
 
 
 def head_of(scope: Scope) -> Head:
@@ -98,9 +154,9 @@ def id_headers(call: Call) -> Headers:
 
 
 class Answer:
-    """The way back to the client, with our headers on whatever response it is."""
+    """The way back to the client, with our headers, as of its beginning, on whatever response it is."""
 
-    def __init__(self, send: Send, own_headers: Headers) -> None:
+    def __init__(self, send: Send, own_headers: Callable[[], Headers]) -> None:
         self._send = send
         self._own_headers = own_headers
         self._started = False
@@ -108,7 +164,7 @@ class Answer:
     async def send(self, message: Mapping[str, Any]) -> None:
         if message["type"] == "http.response.start":
             self._started = True
-            message = {**message, "headers": [*message["headers"], *self._own_headers]}
+            message = {**message, "headers": [*message["headers"], *self._own_headers()]}
         await self._send(message)
 
     async def whole(self, status: int, headers: Headers, body: bytes) -> None:

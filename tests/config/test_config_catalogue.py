@@ -112,6 +112,11 @@ vram = 5
     ]
 
 
+def test_a_model_is_pinned_on_nodes_that_there_are(read_models: ReadCatalogue) -> None:
+    (told,) = mistakes_in(read_models, '[[models]]\nid = "a"\npinned_on = ["local", "locl"]')
+    assert "models[0].pinned_on[1]: is no node of this fleet; did you mean" in told
+
+
 @pytest.mark.parametrize(
     ("option", "expected"),
     [
@@ -128,9 +133,9 @@ vram = 5
         ("min_devices = 2", "1, as a model runs on one device"),
         ('quant = "4 bits"', 'the name of a quantisation such as "Q4_K_M"'),
         ('download = "always"', 'one of "never", "on_demand"'),
-        ('pinned_on = ["beast"]', "is unknown"),
-        ("ttl_seconds = 60", "is unknown"),
-        ("priority = 1", "is unknown"),
+        ('pinned_on = ["a b"]', "a name of letters"),
+        ("ttl_seconds = -1", "0 or a number above it"),
+        ('priority = "high"', "a whole number"),
     ],
 )
 def test_an_option_that_cannot_be_is_told(

@@ -9,7 +9,14 @@ from typing import Any
 import attrs
 
 from helexa.config.read import CatalogueFile, read_all, read_catalogue, read_config
-from helexa.config.schema import Config, Models, NodeDevice
+from helexa.config.schema import (
+    AccountKey,
+    AccountLimit,
+    Config,
+    Models,
+    NodeDevice,
+    RemoteNode,
+)
 from helexa.config.structure import structure
 from helexa.fleet.catalogue import Catalogue, CatalogueModel, Cost, SamplingDefaults
 
@@ -40,9 +47,10 @@ def test_the_configuration_file_states_every_option() -> None:
     expected = {
         section.name: {option.name for option in attrs.fields(section.type)}
         for section in attrs.fields(Config)
-        if section.type is not None
+        if attrs.has(section.type)
     }
     expected["node"].remove("devices")  # stated as an example, below
+    expected["accounts"] -= {"keys", "limits"}  # likewise
     assert {name: set(section) for name, section in stated.items()} == expected
 
 
@@ -52,6 +60,28 @@ def test_the_example_of_a_device_states_every_option_at_its_default() -> None:
     ]
     assert structure(device, NodeDevice) == NodeDevice(device["uuid"])
     assert set(device) == set(options(NodeDevice))
+
+
+def test_the_example_of_a_node_states_every_option_at_its_default() -> None:
+    (node,) = tomllib.loads(uncommented(HELEXA.read_text(), "[[nodes]]"))["nodes"]
+    assert structure(node, RemoteNode) == RemoteNode(node["name"], node["endpoint"])
+    assert set(node) == set(options(RemoteNode))
+
+
+def test_the_example_of_a_key_states_every_option_at_its_default() -> None:
+    (key,) = tomllib.loads(uncommented(HELEXA.read_text(), "[[accounts.keys]]"))["accounts"]["keys"]
+    read = structure(key, AccountKey)
+    unbounded = attrs.evolve(read, hard_cap=None, hard_cap_usd=None, expires_at=None)
+    assert unbounded == AccountKey(key["account_id"])
+    assert set(key) == set(options(AccountKey))
+
+
+def test_the_example_of_a_limit_states_every_option() -> None:
+    (limit,) = tomllib.loads(uncommented(HELEXA.read_text(), "[[accounts.limits]]"))["accounts"][
+        "limits"
+    ]
+    assert structure(limit, AccountLimit).window.kind == "rolling"
+    assert set(limit) == set(options(AccountLimit))
 
 
 def test_the_catalogue_file_is_the_one_that_is_built_in() -> None:
@@ -72,6 +102,9 @@ def test_every_option_has_a_sentence_above_it() -> None:
     for text in (
         HELEXA.read_text(),
         uncommented(HELEXA.read_text(), "[[node.devices]]"),
+        uncommented(HELEXA.read_text(), "[[nodes]]"),
+        uncommented(HELEXA.read_text(), "[[accounts.keys]]"),
+        uncommented(HELEXA.read_text(), "[[accounts.limits]]"),
         uncommented(MODELS.read_text(), "[[models]]"),
     ):
         for above, line in pairwise(text.splitlines()):

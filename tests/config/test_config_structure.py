@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from helexa.config.checks import not_negative
-from helexa.config.schema import Config
+from helexa.config.schema import Config, RemoteNode
 from helexa.config.structure import Mistake, Mistakes, structure
 
-SECTIONS = {section.name: section.type for section in attrs.fields(Config)}
+SECTIONS = {section.name: section.type for section in attrs.fields(Config)} | {"nodes": RemoteNode}
 OPTIONS = sorted({option.name for kind in SECTIONS.values() for option in attrs.fields(kind)})
 
 scalars = st.one_of(

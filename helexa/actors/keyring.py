@@ -1,0 +1,68 @@
+"""The key ring: the one writer of the key store, and of which keys are in force."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import trio
+from attrs import define, field, frozen
+
+from helexa.accounts.keyfile import StoredKeys, open_keys, write_keys
+from helexa.accounts.keys import Key, Keys
+from helexa.actors.mailbox import Mailbox, Request
+from helexa.errors import LedgerUnavailable
+
+T = TypeVar("T")
+
+# The store as it is to be, and what whoever asked is told.  A HelexaError leaves it as it is.
+Change = Callable[[StoredKeys], tuple[StoredKeys, T]]
+
+
+@frozen(eq=False)
+class Asked(Request[Any], Generic[T]):
+    change: Change[T]
+
+
+@define(eq=False)
+class KeyRing:
+    """`configured` makes the keys of the configuration from the secret of this installation."""
+
+    _directory: Path
+    _configured: Callable[[bytes], Mapping[str, Key]]
+    stored: StoredKeys = field(init=False)
+    keys: Keys = field(init=False)
+    _mailbox: Mailbox[Asked[Any]] = field(factory=lambda: Mailbox("key ring"), init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._hold(open_keys(self._directory))
+
+    async def change(self, change: Change[T]) -> T:
+        """Change the store, on disk and in force when this returns what `change` tells.
+
+        Raises what `change` does, or LedgerUnavailable if the store cannot be written.
+        """
+        told: T = await self._mailbox.ask(Asked(change))
+        return told
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        task_status.started()
+        try:
+            await self._mailbox.serve(self._handle)
+        finally:
+            self._mailbox.close()
+
+    async def _handle(self, asked: Asked[Any]) -> None:
+        stored, told = asked.change(self.stored)
+        try:
+            with trio.CancelScope(shield=True):  # what is on disk is in force
+                await trio.to_thread.run_sync(write_keys, self._directory, stored)
+                self._hold(stored)
+        except OSError as error:
+            raise LedgerUnavailable(f"the key store cannot be written: {error.strerror}") from None
+        asked.reply.set(told)
+
+    def _hold(self, stored: StoredKeys) -> None:
+        installation = bytes.fromhex(stored.installation)
+        of_store = {one.hash: one.key() for one in stored.keys}
+        self.keys = Keys(installation, {**of_store, **self._configured(installation)})
+        self.stored = stored
