@@ -5,36 +5,56 @@ between two messages, and not by whoever read a status a moment ago.
 """
 
 import itertools
+import sys
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 import trio
-from attrs import define, frozen
+from attrs import define, field, frozen
 
-from helexa.actors.mailbox import Mailbox, Request
+from helexa.actors.mailbox import Mailbox, Reply, Request
 from helexa.conversation import Principal, Progress
-from helexa.errors import Busy, HelexaError, ModelBusy, PrincipalBusy
-from helexa.fleet.admission import Line, Rules, Ticket, admit, arrive, expected_wait, leave
+from helexa.errors import ActorDown, Busy, HelexaError, ModelBusy, PrincipalBusy
+from helexa.fleet.admission import Decision, Line, Rules, queued_because
+from helexa.fleet.pace import Demand, Pace, Spent
+from helexa.fleet.queue import Order
+from helexa.fleet.share import Share
+from helexa.fleet.turns import Ticket
 
-FIRST_GUESS_SECONDS = 5.0  # service time of a request before one was measured
-SMOOTHING = 0.3
+EXACT_UP_TO = 100  # who wait: beyond it, places come from an order two seconds old at most
+ORDER_SECONDS = 2.0
+LATEST = Ticket(sys.maxsize, Principal("", ""))  # of nobody who is here
 
 
 class ModelGone(Exception):
     """The model is being unloaded: look for it again."""
 
 
-@frozen(eq=False)
-class Enter(Request[None]):
-    """Answered when the ticket may start."""
+@define(eq=False)
+class Slot:
+    """A place in the line, held by one request.  `admitted_at` is None while it waits."""
 
     ticket: Ticket
+    answers: int = 1
+    spent: Spent | None = None  # for the one who holds it to say, before it is given back
+    admitted_at: float | None = None
+    turn: Reply[None] = field(factory=Reply[None])  # given when it may start
+
+
+@frozen(eq=False)
+class Enter(Request[str]):
+    """Answered at once: with nothing when the request may start, else with why it must wait."""
+
+    ticket: Ticket
+    turn: Reply[None]
 
 
 @frozen
 class Leave:
-    ticket_id: int
+    ticket: Ticket
+    answers: int
     seconds: float | None  # how long it ran, if it ran
+    spent: Spent | None
 
 
 @frozen(eq=False)
@@ -45,59 +65,81 @@ class Close(Request[None]):
 
 
 @frozen
-class Load:
-    """What a status shows of a model's door."""
+class Occupancy:
+    """What a status shows of a model's door.
 
-    in_flight: int
-    queue_depth: int
-    served: int
+    `in_flight` of `max_in_flight` slots are taken, `queue_depth` requests of `waiting_keys` keys wait.
+    `service_seconds` is what a request takes on average, None before the first; a request of a key that
+    has none here would wait for `expected_wait_seconds`.
+    """
 
-
-@define(eq=False)
-class Slot:
-    """A place in the line, held by one request.  `admitted_at` is None while it waits."""
-
-    ticket: Ticket
-    admitted_at: float | None = None
+    in_flight: int = 0
+    max_in_flight: int = 0
+    queue_depth: int = 0
+    waiting_keys: int = 0
+    service_seconds: float | None = None
+    expected_wait_seconds: float = 0.0
 
 
 class Admission:
     def __init__(self, model: str, rules: Rules, max_wait_seconds: float) -> None:
         self.rules = rules
+        self._model = model
         self._max_wait_seconds = max_wait_seconds
         self._mailbox: Mailbox[Enter | Leave | Close] = Mailbox(f"admission of {model}")
         self._ids = itertools.count(1)
-        self._line = Line()
+        self._line = Line(rules)
+        self._pace = Pace()
+        self._order = self._line.order()
+        self._ordered = (0, 0.0)  # its version, and when it was made
         self._served = 0
-        self._service_seconds = FIRST_GUESS_SECONDS
-        self._entering: dict[int, Enter] = {}
+        self._turns: dict[int, Reply[None]] = {}
+        self._started: dict[int, float] = {}  # since when who runs, by ticket
         self._closing: list[Close] = []
         self._gone = False
 
     # -- what others call ------------------------------------------------------------------------
 
-    def load(self) -> Load:
-        return Load(self._line.in_flight, len(self._line.waiting), self._served)
+    def occupancy(self) -> Occupancy:
+        line, pace = self._line, self._pace
+        return Occupancy(
+            line.in_flight,
+            self.rules.max_in_flight,
+            len(line.waiting),
+            line.num_principals,
+            pace.seconds if pace.num_samples else None,
+            self._expected_wait(LATEST),
+        )
 
-    def ticket(self, principal: Principal, slots: int) -> Slot:
-        return Slot(Ticket(next(self._ids), principal, min(slots, self.rules.max_in_flight)))
+    def slot(self, principal: Principal, share: Share, demand: Demand) -> Slot:
+        """For one request; what its answers will take is guessed from those before."""
+        slots = min(demand.answers, self.rules.max_in_flight)
+        ticket = Ticket(next(self._ids), principal, slots, self._pace.cost(demand), share)
+        return Slot(ticket, demand.answers)
 
-    async def enter(self, slot: Slot, tick_seconds: float) -> AsyncGenerator[Progress, None]:
-        """Wait for admission, telling every `tick_seconds` how many are ahead.
+    async def enter(self, slot: Slot) -> str:
+        """Ask to start: why not yet, if it must `wait`.  Raises Busy, PrincipalBusy or ModelGone.
 
-        Raises Busy, PrincipalBusy or ModelGone.  Whatever happens, the caller gives the slot back
-        with `leave`.
+        Whatever happens, the caller gives the slot back with `leave`.
         """
-        enter = Enter(slot.ticket)
-        self._mailbox.post(enter)
+        try:
+            why = await self._mailbox.ask(Enter(slot.ticket, slot.turn))
+        except Closed:
+            raise ModelGone from None
+        if not why:
+            slot.admitted_at = trio.current_time()
+        return why
+
+    async def wait(self, slot: Slot, tick_seconds: float) -> AsyncGenerator[Progress, None]:
+        """Wait for the turn, telling every `tick_seconds` how many go before.  Busy or ModelGone."""
         deadline = trio.current_time() + self._max_wait_seconds
-        async with aclosing(enter.reply.ticks(tick_seconds, deadline)) as ticks:
+        async with aclosing(slot.turn.ticks(tick_seconds, deadline)) as ticks:
             async for _ in ticks:
                 yield Progress("queued", self._place(slot.ticket), len(self._line.waiting))
-        if not enter.reply.given:
-            raise self._busy(f"waited {self._max_wait_seconds:.0f} s for a free slot")
+        if not slot.turn.given:
+            raise self._waited_too_long(slot.ticket)
         try:
-            await enter.reply.wait()
+            await slot.turn.wait()
         except Closed:
             raise ModelGone from None
         slot.admitted_at = trio.current_time()
@@ -105,7 +147,7 @@ class Admission:
     def leave(self, slot: Slot) -> None:
         """Give the place back, admitted or not.  Never waits, never fails."""
         ran = None if slot.admitted_at is None else trio.current_time() - slot.admitted_at
-        self._mailbox.tell(Leave(slot.ticket.id, ran))
+        self._mailbox.tell(Leave(slot.ticket, slot.answers, ran, slot.spent))
 
     async def close(self, *, if_idle: bool = False) -> None:
         """Admit nobody any more and wait until nobody runs; ModelBusy if not idle and it must be."""
@@ -119,45 +161,48 @@ class Admission:
             await self._mailbox.serve(self._handle)
         finally:
             self._mailbox.close()
+            self._dismiss(ActorDown(f"admission of {self._model} ended with this request in hand"))
 
     async def _handle(self, message: Enter | Leave | Close) -> None:
         match message:
             case Enter():
-                self._arrive(message)
-            case Leave(ticket_id, seconds):
-                self._leave(ticket_id, seconds)
+                message.reply.set(self._arrive(message))
+            case Leave():
+                self._leave(message)
             case Close():
                 self._close(message)
 
-    def _arrive(self, enter: Enter) -> None:
+    def _arrive(self, enter: Enter) -> str:
         if self._gone:
             raise Closed
-        self._line, decision = arrive(self._line, enter.ticket, self.rules)
-        match decision:
-            case "admitted":
-                enter.reply.set(None)
-            case "queued":
-                self._entering[enter.ticket.id] = enter
-            case "queue_full":
-                raise self._busy(f"{len(self._line.waiting)} requests wait already")
-            case "principal_busy":
-                cap = self.rules.max_per_principal
-                raise PrincipalBusy(
-                    f"you have {cap} requests on this model already; wait for one to end",
-                    retry_after=max(1.0, self._service_seconds),
-                )
+        ticket = enter.ticket
+        self._turns[ticket.id] = enter.turn
+        decision, admitted = self._line.arrive(ticket)
+        self._start(admitted)
+        if decision == "admitted":
+            return ""
+        if decision == "queued":
+            return queued_because(self._line.standing(ticket, self._place(ticket)))
+        del self._turns[ticket.id]
+        raise self._refused(decision, ticket)
 
-    def _leave(self, ticket_id: int, seconds: float | None) -> None:
-        left = self._entering.pop(ticket_id, None)
-        if left is not None:
-            left.reply.fail(Closed())  # nobody waits for it any more
-        self._line = leave(self._line, ticket_id)
-        if seconds is not None:
-            self._served += 1
-            self._service_seconds += SMOOTHING * (seconds - self._service_seconds)
-        self._line, admitted = admit(self._line, self.rules)
+    def _start(self, admitted: list[Ticket]) -> None:
+        now = trio.current_time()
         for ticket in admitted:
-            self._entering.pop(ticket.id).reply.set(None)
+            self._started[ticket.id] = now
+            self._turns.pop(ticket.id).set(None)
+
+    def _leave(self, leave: Leave) -> None:
+        ticket, spent = leave.ticket, leave.spent
+        self._started.pop(ticket.id, None)
+        if (turn := self._turns.pop(ticket.id, None)) is not None:
+            turn.fail(Closed())  # nobody waits for it any more
+        admitted = self._line.leave(ticket.id, None if spent is None else spent.tokens)
+        if leave.seconds is not None:
+            self._served += 1
+            if spent is not None:
+                self._pace = self._pace.after(leave.seconds, spent.answer_tokens / leave.answers)
+        self._start(admitted)
         self._answer_closing()
 
     def _close(self, close: Close) -> None:
@@ -165,12 +210,15 @@ class Admission:
         if close.if_idle and not self._gone and not is_idle:
             raise ModelBusy(self._why_busy())
         self._gone = True
-        for enter in self._entering.values():
-            enter.reply.fail(Closed())
-        self._entering.clear()
-        self._line = Line(self._line.running)
+        self._dismiss(Closed())
         self._closing.append(close)
         self._answer_closing()
+
+    def _dismiss(self, error: HelexaError) -> None:
+        """Nobody who waits will have a turn."""
+        self._line.dismiss()
+        while self._turns:
+            self._turns.popitem()[1].fail(error.again())
 
     def _answer_closing(self) -> None:
         if self._line.running:
@@ -178,23 +226,68 @@ class Admission:
         while self._closing:
             self._closing.pop().reply.set(None)
 
+    # -- what it tells ---------------------------------------------------------------------------
+
+    def _refused(self, decision: Decision, ticket: Ticket) -> HelexaError:
+        seconds = max(1.0, self._expected_wait(ticket))
+        if decision == "queue_full":
+            why = f"the model is busy: {len(self._line.waiting)} requests wait already"
+            return Busy(why, retry_after=seconds)
+        if decision == "own_queue_full":
+            own_waiting = self._line.standing(ticket, 0).own_waiting
+            why = (
+                f"{own_waiting} of your requests wait for this model, your share of its queue while"
+            )
+            return PrincipalBusy(f"{why} others wait too", retry_after=seconds)
+        cap = self.rules.max_per_principal
+        why = f"you have {cap} requests on this model already; wait for one to end"
+        return PrincipalBusy(why, retry_after=max(seconds, self._wait_for_own(ticket.principal)))
+
     def _why_busy(self) -> str:
         running, waiting = len(self._line.running), len(self._line.waiting)
         if running or waiting:
             return f"the model is busy: {running} running, {waiting} waiting"
         return "the model was loaded for a request that it has not served yet"
 
-    def _busy(self, why: str) -> Busy:
-        wait = expected_wait(self._line, self.rules, self._service_seconds)
-        return Busy(f"the model is busy: {why}", retry_after=max(1.0, wait))
+    def _waited_too_long(self, ticket: Ticket) -> Busy:
+        """It stands in the line still, and would come back behind its own others."""
+        seconds = self._expected_wait(ticket, already=ticket.slots)
+        why = f"the model is busy: waited {self._max_wait_seconds:.0f} s for a free slot"
+        return Busy(why, retry_after=max(1.0, seconds))
+
+    def _expected_wait(self, newcomer: Ticket, already: int = 0) -> float:
+        """Seconds; `already` slots of it are in the line."""
+        ahead = self._line.slots_ahead(newcomer, self._current_order()) - already
+        elapsed = [seconds for one, seconds in self._running() for _ in range(one.slots)]
+        return self._pace.wait(self.rules.max_in_flight, elapsed, max(0, ahead), newcomer.slots)
+
+    def _wait_for_own(self, principal: Principal) -> float:
+        """Seconds until one of its requests ends, if any runs."""
+        elapsed = [seconds for one, seconds in self._running() if one.principal == principal]
+        return self._pace.wait(len(elapsed), elapsed, ahead=0, slots=1) if elapsed else 0.0
+
+    def _running(self) -> list[tuple[Ticket, float]]:
+        """Who runs, and for how long."""
+        now = trio.current_time()
+        return [(one, now - self._started[one.id]) for one in self._line.running.values()]
 
     def _place(self, ticket: Ticket) -> int:
-        """How many wait ahead of this one."""
-        return next((i for i, t in enumerate(self._line.waiting) if t.id == ticket.id), 0)
+        """How many go before it."""
+        order = self._current_order()
+        place = order.places.get(ticket.id)
+        return len(order.places) if place is None else place
+
+    def _current_order(self) -> Order:
+        version, made_at = self._ordered
+        now = trio.current_time()
+        is_short = len(self._line.waiting) <= EXACT_UP_TO
+        if version != self._line.version and (is_short or now - made_at >= ORDER_SECONDS):
+            self._order, self._ordered = self._line.order(), (self._line.version, now)
+        return self._order
 
 
 class Closed(HelexaError):
     """Inside this module only: the model stopped admitting."""
 
-    def __init__(self) -> None:
-        super().__init__("the model is being unloaded")
+    def __init__(self, message: str = "the model is being unloaded", **_: object) -> None:
+        super().__init__(message)

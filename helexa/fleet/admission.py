@@ -1,15 +1,18 @@
 """Admission as a pure policy: who may start on one model now, who waits, who is told to come back.
 
 The admission actor (`helexa.actors.admission`) keeps the one `Line` of its model and carries out what
-these functions decide.
+it decides.  Who is next is the business of `fleet.queue` and `fleet.turns`; here is how many.
 """
 
-from collections.abc import Sequence
 from typing import Literal
 
-from attrs import evolve, frozen
+from attrs import define, field, frozen
 
 from helexa.conversation import Principal
+from helexa.fleet.queue import Order, Queue
+from helexa.fleet.turns import Ticket
+
+OVERFLOW = 2  # times max_queue_depth, for those of whom nothing waits yet
 
 
 @frozen
@@ -21,94 +24,214 @@ class Rules:
     max_per_principal: int | Literal["auto"] = "auto"
 
 
+Decision = Literal["admitted", "queued", "queue_full", "own_queue_full", "principal_busy"]
+
+
+@define
+class Presence:
+    """What one principal has on the model."""
+
+    running: int = 0
+    waiting: int = 0
+    weight: int = 0  # as its first waiting request said
+
+
 @frozen
-class Ticket:
-    """One request at the door; `slots` is how many sequences it runs."""
+class Standing:
+    """Why a request waits: of `width` slots `in_flight` are taken, and who else waits."""
 
-    id: int
-    principal: Principal
-    slots: int = 1
+    in_flight: int
+    width: int
+    slots: int  # that it needs
+    place: int  # how many go before it
+    waiting: int
+    principals: int
+    weight: int  # of the principal, in `weights`, those of all who wait
+    weights: int
+    own_waiting: int
+    own_share: int  # of the places in the queue
 
 
-@frozen
+@define(eq=False)
 class Line:
-    """Who runs and who waits, in order of arrival."""
+    """Who runs and who waits on one model."""
 
-    running: tuple[Ticket, ...] = ()
-    waiting: tuple[Ticket, ...] = ()
+    rules: Rules
+    version: int = field(default=0, init=False)  # grows whenever the order may have changed
+    running: dict[int, Ticket] = field(factory=dict, init=False)
+    waiting: dict[int, Ticket] = field(factory=dict, init=False)
+    in_flight: int = field(default=0, init=False)  # slots in use
+    num_principals: int = field(default=0, init=False)  # of those who wait
+    _queue: Queue = field(factory=Queue, init=False)
+    _weights: int = field(default=0, init=False)
+    _present: dict[Principal, Presence] = field(factory=dict, init=False)
 
-    @property
-    def in_flight(self) -> int:
-        """Slots in use."""
-        return sum(ticket.slots for ticket in self.running)
+    # -- what happens ----------------------------------------------------------------------------
+
+    def arrive(self, ticket: Ticket) -> tuple[Decision, list[Ticket]]:
+        """A request comes to the door: what becomes of it, and all who start by that."""
+        if self._over_cap(ticket):
+            return "principal_busy", []
+        refusal = self._refusal(ticket)
+        if refusal is not None and not self._fits(ticket):
+            return refusal, []
+        self.version += 1
+        self._push(ticket)
+        admitted = self.admit()
+        if ticket.id in self.running:
+            return "admitted", admitted
+        if refusal is None:
+            return "queued", admitted
+        self._take(ticket)
+        self._queue.remove(ticket)
+        return refusal, admitted
+
+    def leave(self, ticket_id: int, tokens: int | None = None) -> list[Ticket]:
+        """A request is done, with what it took if that is known, or gave up waiting: who starts now.
+
+        Unknown ids are ignored.
+        """
+        self.version += 1
+        if (ticket := self.running.pop(ticket_id, None)) is not None:
+            self.in_flight -= ticket.slots
+            self._present[ticket.principal].running -= 1
+            self._forget(ticket.principal)
+            if tokens is not None:
+                self._queue.correct(ticket, max(1, tokens))
+        elif (ticket := self.waiting.get(ticket_id)) is not None:
+            self._take(ticket)
+            self._queue.remove(ticket)
+        return self.admit()
+
+    def admit(self) -> list[Ticket]:
+        """Start whoever may start now.  Nobody passes the one who is next, however many slots it needs."""
+        admitted: list[Ticket] = []
+        while (ticket := self._queue.first()) is not None and self._fits(ticket):
+            self._queue.pop()
+            self._take(ticket)
+            self._start(ticket)
+            admitted.append(ticket)
+        return admitted
+
+    def dismiss(self) -> None:
+        """Nobody waits any more."""
+        self.version += 1
+        for ticket in list(self.waiting.values()):
+            self._take(ticket)
+            self._queue.remove(ticket)
+
+    # -- what is to be told ----------------------------------------------------------------------
+
+    def order(self) -> Order:
+        """Who waits, in the order of service.  O(n log n)."""
+        return self._queue.order()
+
+    def slots_ahead(self, newcomer: Ticket, order: Order) -> int:
+        """Slots of those who wait and go before a request that comes now."""
+        return order.slots[self._queue.place_of(newcomer, order)]
+
+    def standing(self, ticket: Ticket, place: int) -> Standing:
+        """Of one who waits, or would."""
+        own = self._present.get(ticket.principal, Presence())
+        return Standing(
+            self.in_flight,
+            self.rules.max_in_flight,
+            ticket.slots,
+            place,
+            len(self.waiting),
+            self.num_principals,
+            own.weight if own.waiting else ticket.share.weight,
+            self._weights + (0 if own.waiting else ticket.share.weight),
+            own.waiting,
+            self._own_share(ticket),
+        )
+
+    # -- how many --------------------------------------------------------------------------------
+
+    def _fits(self, ticket: Ticket) -> bool:
+        """A request wider than the model runs alone."""
+        width = self.rules.max_in_flight
+        return self.in_flight + min(ticket.slots, width) <= width
+
+    def _over_cap(self, ticket: Ticket) -> bool:
+        """A number caps a principal's requests, waiting ones included, as the reference does."""
+        cap = self.rules.max_per_principal
+        if cap == "auto" or cap == 0:
+            return False
+        own = self._present.get(ticket.principal, Presence())
+        return own.running + own.waiting >= cap
+
+    def _refusal(self, ticket: Ticket) -> Decision | None:
+        """Why it may not wait.
+
+        With "auto", while others wait, a principal has its share of the places: beyond it its own queue
+        is full.  Who has nothing waiting finds a place although somebody who came first has taken all.
+        """
+        depth, num_waiting = self.rules.max_queue_depth, len(self.waiting)
+        if self.rules.max_per_principal == "auto" and not self._is_alone(ticket.principal):
+            own = self._present.get(ticket.principal, Presence())
+            if own.waiting >= self._own_share(ticket):
+                return "own_queue_full"
+            depth *= 1 if own.waiting else OVERFLOW
+        return "queue_full" if num_waiting >= depth else None
+
+    def _is_alone(self, principal: Principal) -> bool:
+        own = self._present.get(principal, Presence())
+        return len(self.waiting) == own.waiting
+
+    def _own_share(self, ticket: Ticket) -> int:
+        """How many requests its principal may have waiting; one, at least, if anybody may wait."""
+        depth = self.rules.max_queue_depth
+        if self.rules.max_per_principal != "auto" or self._is_alone(ticket.principal):
+            return depth
+        own = self._present.get(ticket.principal, Presence())
+        if own.waiting:
+            return max(1, depth * own.weight // self._weights)
+        weight = ticket.share.weight
+        return max(1, depth * weight // (self._weights + weight))
+
+    # -- counting --------------------------------------------------------------------------------
+
+    def _push(self, ticket: Ticket) -> None:
+        self.waiting[ticket.id] = ticket
+        own = self._present.setdefault(ticket.principal, Presence())
+        if not own.waiting:
+            own.weight = ticket.share.weight
+            self._weights += own.weight
+            self.num_principals += 1
+        own.waiting += 1
+        self._queue.push(ticket)
+
+    def _take(self, ticket: Ticket) -> None:
+        """It does not wait any more."""
+        del self.waiting[ticket.id]
+        own = self._present[ticket.principal]
+        own.waiting -= 1
+        if not own.waiting:
+            self._weights -= own.weight
+            self.num_principals -= 1
+        self._forget(ticket.principal)
+
+    def _start(self, ticket: Ticket) -> None:
+        self.running[ticket.id] = ticket
+        self.in_flight += ticket.slots
+        self._present.setdefault(ticket.principal, Presence()).running += 1
+
+    def _forget(self, principal: Principal) -> None:
+        own = self._present[principal]
+        if not own.running and not own.waiting:
+            del self._present[principal]
 
 
-Decision = Literal["admitted", "queued", "queue_full", "principal_busy"]
-
-
-def arrive(line: Line, ticket: Ticket, rules: Rules) -> tuple[Line, Decision]:
-    """A request comes to the door."""
-    if _over_cap(line, ticket, rules):
-        return line, "principal_busy"
-    if not line.waiting and _fits(line, ticket, rules):
-        return evolve(line, running=(*line.running, ticket)), "admitted"
-    if len(line.waiting) >= rules.max_queue_depth:
-        return line, "queue_full"
-    queued = evolve(line, waiting=(*line.waiting, ticket))
-    line, admitted = admit(queued, rules)
-    return line, "admitted" if ticket in admitted else "queued"
-
-
-def leave(line: Line, ticket_id: int) -> Line:
-    """A request is done, or gave up waiting.  Unknown ids are ignored."""
-    return Line(
-        tuple(ticket for ticket in line.running if ticket.id != ticket_id),
-        tuple(ticket for ticket in line.waiting if ticket.id != ticket_id),
+def queued_because(standing: Standing) -> str:
+    """For the decision log: counts and shares, no names."""
+    needs = f", it needs {standing.slots}" if standing.slots > 1 else ""
+    why = f"queued: {standing.in_flight} of {standing.width} slots are taken{needs}; "
+    why += (
+        f"{standing.place} of {standing.waiting - 1} go first" if standing.place else "it is next"
     )
-
-
-def admit(line: Line, rules: Rules) -> tuple[Line, Sequence[Ticket]]:
-    """Start whoever may start now."""
-    admitted: list[Ticket] = []
-    while (ticket := _next(line, rules)) is not None:
-        admitted.append(ticket)
-        left = tuple(other for other in line.waiting if other is not ticket)
-        line = Line((*line.running, ticket), left)
-    return line, admitted
-
-
-def _next(line: Line, rules: Rules) -> Ticket | None:
-    """The first in the line whose principal is within its share, else the first; if it fits."""
-    within = (ticket for ticket in line.waiting if _within_share(line, ticket, rules))
-    ticket = next(within, line.waiting[0] if line.waiting else None)
-    return ticket if ticket is not None and _fits(line, ticket, rules) else None
-
-
-def _fits(line: Line, ticket: Ticket, rules: Rules) -> bool:
-    """A request wider than the model runs alone."""
-    return line.in_flight + min(ticket.slots, rules.max_in_flight) <= rules.max_in_flight
-
-
-def _over_cap(line: Line, ticket: Ticket, rules: Rules) -> bool:
-    """A number caps a principal's requests, waiting ones included, as the reference does."""
-    if rules.max_per_principal == "auto" or rules.max_per_principal == 0:
-        return False
-    own = [t for t in (*line.running, *line.waiting) if t.principal == ticket.principal]
-    return len(own) >= rules.max_per_principal
-
-
-def _within_share(line: Line, ticket: Ticket, rules: Rules) -> bool:
-    """With "auto", an equal part of the slots for every principal that runs or waits."""
-    if rules.max_per_principal != "auto":
-        return True
-    active = {t.principal for t in (*line.running, *line.waiting)}
-    share = max(1, rules.max_in_flight // len(active))
-    own = sum(t.slots for t in line.running if t.principal == ticket.principal)
-    return own < share
-
-
-def expected_wait(line: Line, rules: Rules, service_seconds: float) -> float:
-    """Seconds until a newcomer would start: the slots ahead of it, served at the measured pace."""
-    ahead = line.in_flight + sum(ticket.slots for ticket in line.waiting)
-    turns = max(0, ahead + 1 - rules.max_in_flight)
-    return turns * service_seconds / rules.max_in_flight
+    if standing.principals > 1:
+        why += (
+            f"; {standing.principals} keys wait, its share is {standing.weight}/{standing.weights}"
+        )
+    return why
