@@ -9,15 +9,16 @@ from helexa.conversation import (
     Event,
     Events,
     Finished,
+    Passed,
     Phase,
     Progress,
     TextDelta,
 )
 from helexa.errors import HelexaError
 from helexa.trace import Trace
-from helexa.wire.answer import Answer, Collector
+from helexa.wire.answer import Collector
 from helexa.wire.envelope import unexpected
-from helexa.wire.exchange import Writer
+from helexa.wire.exchange import Exchange, Reply, Writer
 from helexa.wire.places import Places, put_in_place
 
 KEEP_ALIVE_SECONDS = 10.0
@@ -29,15 +30,19 @@ class EndedEarly(Exception):
     """A generation ended without its last event: a mistake of ours, told as one."""
 
 
-async def collect(events: Events, trace: Trace) -> Answer:
-    collector = Collector()
+async def write_whole(events: Events, exchange: Exchange, reply: Reply, trace: Trace) -> bytes:
+    """The body of an answer that is no stream; one that passes through is as it came."""
+    collector, passed = Collector(), list[bytes]()
     async for batch in events:
         for event in batch:
             note_end(event, trace)
-            collector.add(event)
+            if isinstance(event, Passed):
+                passed.append(event.data)
+            else:
+                collector.add(event)
     if collector.answer is None:
         raise EndedEarly
-    return collector.answer
+    return b"".join(passed) if passed else exchange.whole(collector.answer, reply)
 
 
 async def first_batch(events: Events, open_at: float) -> Sequence[Event]:
@@ -52,14 +57,16 @@ async def write_events(
     first: Sequence[Event], events: Events, writer: Writer, trace: Trace
 ) -> AsyncGenerator[bytes, None]:
     """The answer's frames, a batch in one write, and a sign of life where too long there was none, or
-    where the wait is for something else than before."""
-    yield write_batch(first, writer, trace)
-    written_at, phase = trio.current_time(), phase_of(first)
+    where the wait is for something else than before, or fewer go first in the queue."""
+    opening = write_batch(first, writer, trace)
+    trace.opened = True
+    yield opening
+    written_at, wait = trio.current_time(), wait_of(first)
     async for batch in events:
-        now, last_phase = trio.current_time(), phase
-        phase = ANSWERING if phase == ANSWERING else phase_of(batch)
+        now, last_wait = trio.current_time(), wait
+        wait = wait if wait.phase == ANSWERING else wait_of(batch)
         is_due = now - written_at >= KEEP_ALIVE_SECONDS
-        if is_progress(batch) and not is_due and phase == last_phase:
+        if is_progress(batch) and not is_due and not is_news(wait, last_wait):
             continue
         frames = write_batch(batch, writer, trace)
         if is_due and not frames:
@@ -72,22 +79,31 @@ async def write_events(
 
 
 def write_batch(batch: Sequence[Event], writer: Writer, trace: Trace) -> bytes:
+    """Beside bytes that pass through, nothing of their batch is written."""
     for event in batch:
         note_end(event, trace)
-    return b"".join(map(writer.write, batch))
+    passed = [event for event in batch if isinstance(event, Passed)]
+    return b"".join(map(writer.write, passed or batch))
 
 
 def is_progress(batch: Sequence[Event]) -> bool:
     return all(isinstance(event, Progress) for event in batch)
 
 
-def phase_of(batch: Sequence[Event]) -> Phase:
-    """What a batch says is waited for."""
+def wait_of(batch: Sequence[Event]) -> Progress:
+    """What a batch says is waited for; how far that is counts in the queue alone."""
     match batch:
+        case [*_, Progress("queued", place)] if is_progress(batch):
+            return Progress("queued", place)
         case [*_, Progress(phase)] if is_progress(batch):
-            return phase
+            return Progress(phase)
         case _:
-            return ANSWERING
+            return STILL_WRITING
+
+
+def is_news(wait: Progress, last: Progress) -> bool:
+    """Another phase, or a better place in the queue."""
+    return wait.phase != last.phase or wait.done < last.done
 
 
 def last_words(writer: Writer, places: Places, trace: Trace, error: Exception) -> bytes:

@@ -21,6 +21,8 @@ from helexa.wire.envelope import Shape, shape_of, status_and_body
 
 Address = tuple[str, int] | None
 
+FRAMING = (b"content-length", b"transfer-encoding")
+
 
 class PatientConnection(h11.Connection):
     """`100 Continue` waits until the application wants the body (see `Http1.invite_body`)."""
@@ -28,6 +30,12 @@ class PatientConnection(h11.Connection):
     @property
     def they_are_waiting_for_100_continue(self) -> bool:
         return False
+
+    def next_event(self) -> Any:
+        """The parser takes two lengths that are equal for one; somebody else may not."""
+        if self.their_state is h11.IDLE and names_lengths(self.trailing_data[0]):
+            raise h11.RemoteProtocolError("more than one Content-Length")
+        return super().next_event()
 
 
 class Http1(H11Protocol):
@@ -39,11 +47,12 @@ class Http1(H11Protocol):
         task_group: TaskGroup,
         state: ConnectionState,
         addresses: tuple[Address, Address],
+        is_secure: bool,
         send: Callable[[Event], Awaitable[None]],
         max_headers: int,
         on_refused: Callable[[HelexaError, str], None],
     ) -> None:
-        super().__init__(app, config, context, task_group, state, False, *addresses, send)
+        super().__init__(app, config, context, task_group, state, is_secure, *addresses, send)
         self.connection: PatientConnection = PatientConnection(
             h11.SERVER, max_incomplete_event_size=config.h11_max_incomplete_size
         )
@@ -103,6 +112,7 @@ class Http1(H11Protocol):
             raise HeadersTooLarge(
                 f"A request may carry {self._max_headers} headers, this has more."
             )
+        check_framing([name for name, _ in event.headers])
         if event.http_version not in (b"1.0", b"1.1"):
             raise InvalidRequest("This server speaks HTTP/1.1.")
         if any(
@@ -159,6 +169,20 @@ def asked_shape(event: h11.Request) -> Shape:
     version = dict(event.headers).get(b"anthropic-version")
     path = event.target.partition(b"?")[0].decode("latin-1")
     return shape_of(path, anthropic_version=None if version is None else version.decode("latin-1"))
+
+
+def check_framing(names: list[bytes]) -> None:
+    """Where a body may end in two places, nobody knows where the next request begins."""
+    framing = [name for name in names if name.replace(b"_", b"-") in FRAMING]
+    if len(framing) > 1 or any(name not in FRAMING for name in framing):
+        raise InvalidRequest("Content-Length and Transfer-Encoding exclude each other.")
+
+
+def names_lengths(data: bytes) -> bool:
+    """Whether the head that `data` begin with, as far as it is there, names more than one length."""
+    head = data.partition(b"\r\n\r\n")[0].partition(b"\n\n")[0].lower()
+    lines = [line for line in head.split(b"\n") if line.startswith(b"content-length")]
+    return len(lines) > 1 or any(b"," in line for line in lines)
 
 
 def has_length(response: h11.Response) -> bool:

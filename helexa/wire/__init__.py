@@ -7,8 +7,10 @@ openai_chat  chat completions, both directions: requests, answers, streams
 openai_completions  completions of bare texts: requests read, answers and streams written
 openai_responses  Responses, both directions, and what is kept of them
 anthropic    Messages: requests read, answers and streams written
+passing      streams of other servers that pass through, and what they tell in passing
 answer       a whole answer, folded from its events
 sse          server-sent events, written and read; opaque: what clients carry back unread
+form         forms of several parts, read and written
 envelope     errors, in the shape of each dialect
 models       lists of models; codex: what Codex wants to know of one
 openapi      the description that each listener serves of itself; operations, schemas: its words

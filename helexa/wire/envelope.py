@@ -48,7 +48,8 @@ def status_and_body(
 ) -> tuple[int, list[Header], bytes]:
     """Status, headers and JSON body that tell a client of `error`.
 
-    Of an unexpected error only the request id is told: it finds the rest in the log.
+    Of an unexpected error only the request id is told: it finds the rest in the log.  What another
+    server said in this shape passes as it is.
     """
     told = error if isinstance(error, HelexaError) else unexpected(request_id)
     status = status_of(told, shape)
@@ -60,6 +61,8 @@ def status_and_body(
         headers.append(("x-should-retry", "false"))  # many clients repeat every 429 without end
     if status == 401:
         headers.append(("www-authenticate", "Bearer"))
+    if told.said is not None:
+        return status, headers, told.said
     return status, headers, orjson.dumps(envelope(told, request_id, shape))
 
 

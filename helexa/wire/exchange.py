@@ -38,13 +38,17 @@ class Writer(Protocol):
 class Exchange(Protocol):
     """One request of a dialect and how it wants to be answered: whole, or as a stream.
 
-    `places` tell where in the request stands what its conversation may be refused for.
+    `passes` tells whether another server of the dialect would understand the request as it came: not
+    where memory of this one is part of it.  `places` tell where in the request stands what its
+    conversation may be refused for.
     """
 
     @property
     def conversation(self) -> Conversation: ...
     @property
     def stream(self) -> bool: ...
+    @property
+    def passes(self) -> bool: ...
     @property
     def places(self) -> Places: ...
     def whole(self, answer: Answer, reply: Reply) -> bytes: ...

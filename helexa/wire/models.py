@@ -82,8 +82,9 @@ def write_anthropic_entry(name: str, entry: ModelEntry) -> dict[str, Json]:
     return written
 
 
-def write_node_entry(entry: ModelEntry) -> Json:
-    """One entry of GET /models on a node."""
+def write_node_entry(entry: ModelEntry, error: str | None = None) -> Json:
+    """One entry of GET /models on a node; `error` is why its load failed."""
+    told = {} if error is None else {"error": escape(error)}
     return {
         "id": entry.id,
         "harness": entry.harness,
@@ -91,6 +92,7 @@ def write_node_entry(entry: ModelEntry) -> Json:
         "devices": list(entry.devices),
         "vram_used_mb": entry.vram_used_mb,
         **write_abilities(entry),
+        **told,
     }
 
 

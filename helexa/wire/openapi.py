@@ -16,6 +16,18 @@ TITLES = {
 }
 MODEL_ID = in_path("id", "The id of a model; it may hold slashes.")
 RESPONSE_ID = in_path("id", "The id of a stored response.")
+# What is passed on unread to nodes of kind `openai`.
+PASSED_ON = {
+    "/v1/embeddings": "Vectors of texts",
+    "/v1/rerank": "Documents by their worth",
+    "/rerank": "Documents by their worth",
+    "/v1/audio/speech": "Text as speech",
+    "/v1/audio/transcriptions": "Speech as text",
+    "/v1/audio/translations": "Speech as English text",
+    "/v1/images/generations": "A picture",
+    "/v1/images/edits": "A picture, changed",
+    "/v1/images/variations": "A picture, varied",
+}
 VERSION = {
     "name": "anthropic-version",
     "in": "header",
@@ -139,6 +151,12 @@ def gateway_paths() -> dict[str, Json]:
     return {
         "/": {"get": public(route("What answers here.", ANY_OBJECT))},
         "/health": {"get": public(route("Whether the gateway is up.", ANY_OBJECT))},
+        **{
+            path: {
+                "post": route(f"{what}, by an OpenAI-style server.", ANY_OBJECT, body=ANY_OBJECT)
+            }
+            for path, what in PASSED_ON.items()
+        },
     }
 
 

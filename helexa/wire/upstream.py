@@ -14,6 +14,7 @@ from helexa.wire.fields import Fields
 
 MOST = 2**53  # of a list or a number: another server is believed
 PHASES: Mapping[str, Phase] = {phase: phase for phase in get_args(Phase)}
+ERROR_FIELDS = frozenset({"message", "type", "code", "param", "request_id"})
 STARTED = re.compile(r"started ([0-9]{1,15}) cached ([0-9]{1,15})")
 
 
@@ -49,7 +50,12 @@ def read_error(error: Json) -> UpstreamError:
     found = UpstreamError(str(error.get("message")), param=as_text(error.get("param")))
     found.type = as_text(error.get("type")) or found.type
     found.code = as_text(error.get("code")) or found.code
+    found.details = {key: value for key, value in error.items() if is_diagnostic(key, value)}
     return found
+
+
+def is_diagnostic(key: str, value: Json) -> bool:
+    return key not in ERROR_FIELDS and isinstance(value, str | int | float)
 
 
 def as_text(value: Json) -> str | None:

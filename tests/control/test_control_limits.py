@@ -9,6 +9,7 @@ from helexa.control.limits import why_limit
 from helexa.fleet.catalogue import CatalogueModel
 from helexa.fleet.known import Known, Size
 from helexa.fleet.limits import PrefillRate, Terms
+from helexa.fleet.pool import Pool
 
 TERMS = Terms(
     262_144,
@@ -64,7 +65,12 @@ def test_every_term_is_told_and_the_one_that_binds_is_pointed_at() -> None:
         (
             {"kv_window_bytes": 8 << 20},
             "kv_budget",
-            "kv_budget_mb = 20000 at 64.0 KB a token beside 8 MB for windows",
+            "kv_budget_mb = 20000 at 64.0 KB a token beside 8 MB for windows (1 of 8.0 MB)",
+        ),
+        (
+            {"kv_window_bytes": 8 << 20, "sequences": 16, "kv_dtype": "int8"},
+            "kv_budget",
+            "kv_budget_mb = 20000 at 64.0 KB a token in int8 beside 128 MB for windows (16 of 8.0 MB)",
         ),
         ({"kv_bytes_per_token": 0}, "kv_budget", "kv_budget_mb = 20000"),
         ({"kv_budget_mb": 0}, "kv_budget", "kv_budget_mb is not set"),
@@ -75,6 +81,16 @@ def test_a_term_says_where_it_comes_from(change: dict[str, object], name: str, t
     assert told["limit_estimated"]
     (term,) = [each for each in told["terms"] if each["name"] == name]
     assert term["from"] == text
+
+
+def test_a_loaded_model_tells_what_it_has_as_it_was_measured() -> None:
+    pool = Pool(tokens=4096, bytes_per_token=90_112, alone="a layer has a state of its own")
+    told = screen.why_limit(why_limit(known(TERMS), "loaded", pool))
+    assert (
+        " ".join(told[-1].split())
+        == "kv_pool 4096 what it has, for all sequences together: 352 MB at 88.0 KB a token; "
+        "they run one at a time, as a layer has a state of its own"
+    )
 
 
 def test_an_estimate_is_called_one() -> None:

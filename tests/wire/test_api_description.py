@@ -20,7 +20,7 @@ from helexa.wire.exchange import Exchange, Reply
 from helexa.wire.fields import parse_json
 from helexa.wire.models import write_list, write_named, write_node_entry
 from helexa.wire.openai_chat import write_request
-from helexa.wire.openapi import description
+from helexa.wire.openapi import PASSED_ON, description
 
 GATEWAY = schemathesis.openapi.from_dict(description("gateway"))
 INFERENCE = {
@@ -40,7 +40,7 @@ INFERENCE = {
     "GET /openapi.json",
 }
 ROUTES = {
-    "gateway": INFERENCE | {"GET /", "GET /health"},
+    "gateway": INFERENCE | {"GET /", "GET /health"} | {f"POST {path}" for path in PASSED_ON},
     "node": INFERENCE
     | {
         "GET /discovery",

@@ -12,6 +12,7 @@ from helexa.conversation import (
     Finished,
     FinishReason,
     Json,
+    Passed,
     Progress,
     PromptScored,
     ReasoningDelta,
@@ -163,6 +164,8 @@ class StreamWriter:
                 return ping(event)
             case PromptScored():
                 return b""
+            case Passed(data):
+                return data
             case ChoiceFinished(_, reason, stop_sequence):
                 self._stop = write_stop(reason, stop_sequence)
                 return self._finish()

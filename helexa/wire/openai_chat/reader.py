@@ -26,13 +26,16 @@ USAGE = ("prompt", "completion")
 
 
 def read_answer(body: bytes) -> list[Event]:
-    """The events of a chat.completion.  UpstreamMalformed, or the UpstreamError that it holds."""
+    """The events of a chat.completion, with no usage where it tells none.
+
+    UpstreamMalformed, or the UpstreamError that it holds.
+    """
     completion = read_json(body)
     with reading():
-        usage = read_usage(completion, *USAGE)
+        usage = read_usage(completion, *USAGE) or Usage(0, 0)
         choices = completion.objects("choices", MOST)
-        if not usage or not choices:
-            raise malformed("it has no choices or no usage")
+        if not choices:
+            raise malformed("it has no choices")
         said = list(read_choices(choices, as_text(completion.get("id")) or ""))
     return [Started(usage.prompt_tokens, usage.cached_tokens), *said, Finished(usage)]
 

@@ -9,6 +9,7 @@ from helexa.conversation import (
     Event,
     Finished,
     Json,
+    Passed,
     Progress,
     PromptScored,
     ReasoningDelta,
@@ -57,6 +58,8 @@ class StreamWriter:
             return self._text(event)
         if isinstance(event, Finished):
             return self._chunks.end(event.usage)
+        if isinstance(event, Passed):
+            return event.data
         return self._chunks.release() + self._write(event)
 
     def error(self, error: HelexaError) -> bytes:

@@ -9,6 +9,7 @@ from helexa.conversation import (
     Finished,
     FinishReason,
     Json,
+    Passed,
     Progress,
     PromptScored,
     Started,
@@ -84,6 +85,8 @@ class StreamWriter:
             return self._text(event)
         if isinstance(event, Finished):
             return self._chunks.end(event.usage)
+        if isinstance(event, Passed):
+            return event.data
         return self._chunks.release() + self._write(event)
 
     def error(self, error: HelexaError) -> bytes:

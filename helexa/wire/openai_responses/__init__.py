@@ -8,6 +8,7 @@ asked     what an answer depends on        stored    a response that is kept
 output    the answer while it comes        item      one item of it
 writer    the stream of its events         response  the response object, whole answers
 reader    answers of other servers         item_reader  one item of them
+relayed   a stream that another server writes
 partial   the input of a custom tool, as it comes
 compact   a conversation made short        summary   what it is replayed as
 """

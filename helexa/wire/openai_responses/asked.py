@@ -15,7 +15,8 @@ class Asked:
 
     `toolbox` turns the names of calls back, `echo` is told again in the response, `input` are the items
     of this request, `earlier` those that it goes on from, as JSON lists.  `compacts` asks for a summary
-    of the conversation in place of an answer.  `past` is there if the response is to be kept.
+    of the conversation in place of an answer.  `past` is there if the response is to be kept.  `passes`
+    as in `wire.exchange`: neither is it to be kept nor does it go on from what was.
     """
 
     conversation: Conversation
@@ -27,4 +28,5 @@ class Asked:
     input: tuple[Json, ...] = field(default=(), repr=False)
     earlier: tuple[bytes, ...] = field(default=(), repr=False)
     past: Past | None = None
+    passes: bool = False
     places: Places = field(factory=dict, repr=False)

@@ -34,6 +34,10 @@ class CompactionRequest:
         return self.asked.conversation
 
     @property
+    def passes(self) -> bool:
+        return False  # what it is asked with says nothing of how it is answered
+
+    @property
     def places(self) -> Places:
         return self.asked.places
 

@@ -54,6 +54,11 @@ class ItemReader:
         factory=dict, init=False
     )  # stored items, by response
 
+    @property
+    def looked_back(self) -> bool:
+        """Whether an item stood for one that is kept here."""
+        return bool(self._found)
+
     def read(self, body: Fields) -> None:
         """`input`: a string, which is what the user says, or a list of items."""
         given = body.get("input")

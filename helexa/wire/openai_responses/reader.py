@@ -12,6 +12,7 @@ from helexa.conversation import (
     FinishReason,
     Progress,
     Started,
+    Usage,
 )
 from helexa.wire import sse
 from helexa.wire.fields import Fields
@@ -33,14 +34,18 @@ USAGE = ("input", "output")
 
 
 def read_answer(body: bytes) -> list[Event]:
-    """The events of a response object.  UpstreamMalformed, or the UpstreamError that it holds."""
+    """The events of a response object, with no usage where it tells none.
+
+    UpstreamMalformed, or the UpstreamError that it holds.
+    """
     response = read_json(body)
     reader = AnswerReader()
     with reading():
         usage = read_usage(response, *USAGE)
-        if usage is None:
-            raise malformed("it has no usage")
+        if usage is None and not response.has("output"):
+            raise malformed("it has no output")
         said = list(reader.end(response))
+    usage = usage or Usage(0, 0)
     return [Started(usage.prompt_tokens, usage.cached_tokens), *said, Finished(usage)]
 
 

@@ -57,6 +57,10 @@ class ResponsesRequest:
         return self.asked.conversation
 
     @property
+    def passes(self) -> bool:
+        return self.asked.passes
+
+    @property
     def places(self) -> Places:
         return self.asked.places
 
@@ -105,6 +109,7 @@ def read_request(body: Json, past: Past | None = None) -> ResponsesRequest:
         input=tuple(read_input(fields)),
         earlier=earlier.all_items if earlier else (),
         past=past if is_kept else None,
+        passes=not (is_kept or earlier or reader.looked_back or reader.wants_summary),
         places={"messages": "input", **tool_places(toolbox.schemas), **format_place},
     )
     stream = fields.flag("stream") or False

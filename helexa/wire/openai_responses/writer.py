@@ -10,6 +10,7 @@ from helexa.conversation import (
     Event,
     Finished,
     Json,
+    Passed,
     Progress,
     PromptScored,
     Started,
@@ -21,6 +22,7 @@ from helexa.wire.exchange import Reply
 from helexa.wire.openai_responses.asked import Asked
 from helexa.wire.openai_responses.item import MessageItem
 from helexa.wire.openai_responses.output import Output
+from helexa.wire.openai_responses.relayed import Told
 from helexa.wire.openai_responses.response import (
     complete,
     status_of,
@@ -34,7 +36,7 @@ class StreamWriter:
     """Events to the bytes of one stream, up to and including `[DONE]`.
 
     A sign of life is a `response.in_progress` that says what is waited for: Codex takes a comment for
-    silence.
+    silence.  Where another server writes the answer, only a failure of it is ours to tell.
     """
 
     asked: Asked
@@ -44,6 +46,7 @@ class StreamWriter:
     _number: int = field(default=0, init=False)  # of the next event
     _spoken: MessageItem | None = field(default=None, init=False)
     _head: bytes = field(default=b"", init=False)  # of its deltas, up to their text
+    _told: Told = field(factory=Told, init=False)
 
     def __attrs_post_init__(self) -> None:
         self._output = Output(self.asked, self.reply.id(""))
@@ -51,8 +54,12 @@ class StreamWriter:
     def write(self, event: Event) -> bytes:
         if isinstance(event, TextDelta) and (message := self._output.message):  # once per token
             return self._text(event, message)
+        if isinstance(event, Passed):
+            return self._told.take(event.data)
         begun = self._begin()
         match event:
+            case Progress() if self._told.number:
+                return sse.comment(f"{event.phase} {event.done}/{event.total}")
             case Progress(phase, done, total):
                 waits = {"phase": phase, "done": done, "total": total}
                 return begun + self._lifecycle("in_progress", progress=waits)
@@ -72,6 +79,9 @@ class StreamWriter:
 
     def error(self, error: HelexaError) -> bytes:
         begun, failed = self._begin(), self._response("failed")
+        if self._told.number:  # the end of what another server began
+            failed["id"] = self._told.response_id or failed["id"]
+            self._number = self._told.next_number
         failed["error"] = write_error(error, self.reply.request_id)
         return begun + self._frame("response.failed", {"response": failed}) + sse.DONE
 
@@ -87,7 +97,7 @@ class StreamWriter:
 
     def _begin(self) -> bytes:
         """What every stream begins with, the first time."""
-        if self._number:
+        if self._number or self._told.number:
             return b""
         created = self._frame("response.created", {"response": self._response("in_progress")})
         return created + self._lifecycle("in_progress")

@@ -35,7 +35,7 @@ def model_schemas() -> dict[str, Json]:
             **abilities,
         ),
         "NodeModel": object_of(
-            known,
+            {**known, "error": STRING},
             id=STRING,
             harness=STRING,
             status=status,

@@ -30,6 +30,7 @@ def node_schemas() -> dict[str, Json]:
             devices=list_of(ref("Device")),
             harnesses=list_of(STRING),
             max_prompt_tokens=INTEGER,
+            stored=list_of(STRING),
         ),
         "Device": object_of(
             index=INTEGER,
@@ -56,7 +57,22 @@ def node_schemas() -> dict[str, Json]:
                 pending=list_of(STRING),
                 failed=list_of(STRING),
             ),
-            models=list_of(object_of(id=STRING, in_flight=INTEGER, queue_depth=INTEGER)),
+            models=list_of(
+                object_of(
+                    {
+                        "service_seconds": NUMBER,
+                        "width": INTEGER,
+                        "waiting_keys": INTEGER,
+                        "expected_wait_seconds": NUMBER,
+                        "spare_mb": INTEGER,
+                        "done_bytes": INTEGER,
+                        "total_bytes": INTEGER,
+                    },
+                    id=STRING,
+                    in_flight=INTEGER,
+                    queue_depth=INTEGER,
+                )
+            ),
         ),
         "LoadRequest": object_of(
             {
@@ -65,6 +81,8 @@ def node_schemas() -> dict[str, Json]:
                 "tensor_parallel": nullable(integer(1, 64)),
                 "devices": nullable(list_of(INTEGER)),
                 "source": nullable(STRING),
+                "on_demand": nullable(BOOLEAN),
+                "download": nullable(one_of("never", "on_demand")),
             },
             model_id={"type": "string", "minLength": 1},
         ),

@@ -1,0 +1,217 @@
+#!/usr/bin/env python3
+"""Our gateway beside nginx and LiteLLM, all before the same fake upstream.  Nothing else should run.
+
+    tools/bench_gateway.py [--quick] [--litellm DIRECTORY]
+
+nginx takes part where it is installed, LiteLLM where a directory is given for it: an environment of
+its own is made there with pip.  One table: requests per second, the time to the first chunk and the
+latency of a chunk beyond those of the upstream asked directly, chunks per second in a burst, CPU per
+chunk and per request, memory.
+"""
+
+import argparse
+import asyncio
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from attrs import define, field
+from bench_gateway_sides import Side, body, has_nginx, helexa, litellm, nginx, upstream
+
+AT_ONCE = (1, 16, 64)
+STREAMS = 16
+PACE_MICROSECONDS = 10_000
+STAMP = b'"content":"'
+
+
+@define
+class Row:
+    """What one gateway did; seconds unless said otherwise."""
+
+    name: str
+    per_second: dict[int, float] = field(factory=dict)
+    first: list[float] = field(factory=list)
+    chunk: list[float] = field(factory=list)
+    chunks_per_second: float = 0.0
+    cpu_per_chunk: float = 0.0
+    cpu_per_request: float = 0.0
+    memory_mb: float = 0.0
+
+
+class Client:
+    """One connection, kept open."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+
+    async def __aenter__(self) -> "Client":
+        self._reader, self._writer = await asyncio.open_connection(
+            "127.0.0.1", self.port, limit=2**22
+        )
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        self._writer.close()
+
+    async def _ask(self, data: bytes) -> bytes:
+        head = (
+            f"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost:{self.port}\r\n"
+            f"Content-Type: application/json\r\nContent-Length: {len(data)}\r\n\r\n"
+        )
+        self._writer.write(head.encode() + data)
+        answer = await self._reader.readuntil(b"\r\n\r\n")
+        if b" 200 " not in answer.partition(b"\r\n")[0]:
+            raise SystemExit(f"refused: {answer + await self._reader.read(1000)!r}")
+        return answer.lower()
+
+    async def whole(self) -> None:
+        head = await self._ask(body())
+        length = head.partition(b"content-length:")[2].partition(b"\r\n")[0]
+        if length:
+            await self._reader.readexactly(int(length))
+        else:
+            await self._reader.readuntil(b"\r\n0\r\n\r\n")
+
+    async def stream(self, chunks: int, microseconds: int) -> tuple[float, list[float]]:
+        """When the first chunk came, and how old each was."""
+        asked_at, ages, first = time.monotonic(), list[float](), 0.0
+        await self._ask(body(chunks, microseconds))
+        rest = b""
+        while not rest.endswith(b"\r\n0\r\n\r\n"):
+            data = await self._reader.read(2**20)
+            now = time.monotonic_ns()
+            *frames, rest = (rest + data).split(b"\n\n")
+            for frame in frames:
+                digits = frame.partition(STAMP)[2].partition(b" ")[0]
+                if digits.isdigit():
+                    ages.append((now - int(digits)) / 1e9)
+            first = first or time.monotonic() - asked_at
+            if not data:
+                raise SystemExit("the stream broke off")
+        if len(ages) != chunks:
+            raise SystemExit(f"{len(ages)} of {chunks} chunks came")
+        return first, ages
+
+
+# -- what is measured ----------------------------------------------------------------------------------
+
+
+async def measure(side: Side, scale: float) -> Row:
+    row = Row(side.name)
+    await requests(side, 4, 40)  # warm
+    for at_once in AT_ONCE:
+        count = max(at_once, int((200 + 20 * at_once) * scale))
+        cpu, seconds = await requests(side, at_once, count)
+        row.per_second[at_once] = count / seconds
+        row.cpu_per_request = cpu / count
+    await paced(side, row, int(200 * scale))
+    await burst(side, row, int(5000 * scale))
+    row.memory_mb = side.memory_mb()
+    return row
+
+
+async def requests(side: Side, at_once: int, count: int) -> tuple[float, float]:
+    """CPU of the gateway, and how long it took."""
+    left = iter(range(count))
+
+    async def work() -> None:
+        async with Client(side.port) as client:
+            for _ in left:
+                await client.whole()
+
+    with timed(side) as took:
+        await asyncio.gather(*(work() for _ in range(at_once)))
+    return took()
+
+
+async def paced(side: Side, row: Row, chunks: int) -> None:
+    async def work() -> None:
+        async with Client(side.port) as client:
+            first, ages = await client.stream(chunks, PACE_MICROSECONDS)
+            row.first.append(first)
+            row.chunk += ages
+
+    for _ in range(3):
+        await asyncio.gather(*(work() for _ in range(STREAMS)))
+
+
+async def burst(side: Side, row: Row, chunks: int) -> None:
+    async def work() -> None:
+        async with Client(side.port) as client:
+            await client.stream(chunks, 0)
+
+    with timed(side) as took:
+        await asyncio.gather(*(work() for _ in range(STREAMS)))
+    cpu, seconds = took()
+    row.chunks_per_second = STREAMS * chunks / seconds
+    row.cpu_per_chunk = cpu / (STREAMS * chunks)
+
+
+@contextmanager
+def timed(side: Side) -> Iterator[Callable[[], tuple[float, float]]]:
+    """CPU of the gateway and wall time of the block, in seconds."""
+    cpu, began_at = side.cpu_seconds(), time.monotonic()
+    found: list[tuple[float, float]] = []
+    yield lambda: found[0]
+    found.append((side.cpu_seconds() - cpu, time.monotonic() - began_at))
+
+
+# -- the table -----------------------------------------------------------------------------------------
+
+
+def print_table(rows: list[Row]) -> None:
+    direct = rows[0]
+    print(f"{'':34}" + "".join(f"{row.name:>12}" for row in rows) + "   helexa : litellm")
+    for at_once in AT_ONCE:
+        numbers = [row.per_second[at_once] for row in rows]
+        line(f"requests/s, {at_once} at once", numbers, rows)
+    for what, part in (("first chunk, added ms", "first"), ("chunk latency, added ms", "chunk")):
+        for name, share in (("p50", 0.5), ("p99", 0.99)):
+            base = quantile(getattr(direct, part), share)
+            added = [1e3 * (quantile(getattr(row, part), share) - base) for row in rows]
+            line(f"{what}, {name}", added, rows)
+    line("burst, chunks/s", [row.chunks_per_second for row in rows], rows)
+    line("CPU per chunk, µs", [1e6 * row.cpu_per_chunk for row in rows], rows)
+    line("CPU per request, µs", [1e6 * row.cpu_per_request for row in rows], rows)
+    line("memory, MB", [row.memory_mb for row in rows], rows)
+
+
+def line(what: str, numbers: list[float], rows: list[Row]) -> None:
+    named = {row.name: number for row, number in zip(rows, numbers, strict=True)}
+    ratio = ""
+    if named.get("litellm"):
+        ratio = f"{named['helexa'] / named['litellm']:12.2f}"
+    print(f"{what:34}" + "".join(f"{number:12.2f}" for number in numbers) + ratio)
+
+
+def quantile(values: list[float], share: float) -> float:
+    return statistics.quantiles(values, n=100, method="inclusive")[round(share * 100) - 1]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="a tenth of the requests")
+    parser.add_argument("--litellm", type=Path, help="where its environment is, or shall be")
+    options = parser.parse_args()
+    scale = 0.1 if options.quick else 1.0
+    rows = []
+    with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
+        directory = Path(name)
+        direct = stack.enter_context(upstream(directory))
+        sides = [lambda: helexa(directory, direct.port)]
+        if has_nginx():
+            sides.append(lambda: nginx(directory, direct.port))
+        if options.litellm:
+            sides.append(lambda: litellm(directory, direct.port, options.litellm.resolve()))
+        rows.append(asyncio.run(measure(direct, scale)))
+        for side in sides:
+            with side() as found:
+                rows.append(asyncio.run(measure(found, scale)))
+    print_table(rows)
+
+
+if __name__ == "__main__":
+    main()
