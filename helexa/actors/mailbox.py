@@ -25,6 +25,11 @@ class Reply(Generic[R]):
     def given(self) -> bool:
         return self._given.is_set()
 
+    @property
+    def error(self) -> HelexaError | None:
+        """What it failed with, None as long as it has not."""
+        return self._error
+
     def set(self, value: R) -> None:
         self._give(value, None)
 

@@ -10,11 +10,13 @@ from contextlib import aclosing, suppress
 from functools import partial
 
 import trio
+from attrs import evolve
 
 from helexa import logs
 from helexa.actors.admission import ModelGone
 from helexa.actors.device import Device
 from helexa.actors.devices import Devices
+from helexa.actors.learned import Learned
 from helexa.actors.mailbox import Mailbox
 from helexa.actors.model import (
     LoadMoved,
@@ -25,7 +27,15 @@ from helexa.actors.model import (
     Ready,
     Recovering,
 )
-from helexa.actors.place import Asker, AtStart, NodeStatus, Place, state_of
+from helexa.actors.place import (
+    Asker,
+    AtStart,
+    NodeStatus,
+    Place,
+    check_devices,
+    check_quant,
+    state_of,
+)
 from helexa.actors.placing import Placing
 from helexa.actors.ports import Desired, Library
 from helexa.actors.preparing import prepare
@@ -37,7 +47,6 @@ from helexa.errors import (
     GaveUp,
     HelexaError,
     InsufficientVram,
-    InvalidRequest,
     ModelBusy,
     ModelNotFound,
     NotLoaded,
@@ -84,10 +93,11 @@ class Node:
         desired: Desired,
         metrics: Metrics,
         policy: RestartPolicy = RestartPolicy(max_restarts=3, within=600.0, first_delay=1.0),
+        learned: Learned | None = None,
     ) -> None:
         self.name = config.node.name
         self._config = config
-        self._devices = Devices(config, devices)
+        self._devices = Devices(config, devices, learned or Learned())
         self._placing = Placing(self._devices)
         self._library = library
         self._desired = desired
@@ -104,10 +114,15 @@ class Node:
     # -- what others call ------------------------------------------------------------------------
 
     def load(
-        self, entry: CatalogueModel, by: Asker = "request", devices: tuple[int, ...] = ()
+        self,
+        entry: CatalogueModel,
+        by: Asker = "request",
+        devices: tuple[int, ...] = (),
+        quant: str = "",
     ) -> LoadModel:
         """Begin or join a load; wait on the `reply` of what this returns."""
-        request = LoadModel(entry, by, devices)
+        entry = evolve(entry, quant=quant) if quant else entry
+        request = LoadModel(entry, by, devices, quant)
         self._mailbox.post(request)
         return request
 
@@ -272,8 +287,10 @@ class Node:
     # -- loading ---------------------------------------------------------------------------------
 
     def _load(self, request: LoadModel) -> None:
-        self._check_devices(request)
         place = self._places.get(request.entry.id)
+        check_devices(request.entry.id, request.devices, self._devices.indexes, place)
+        if request.by == "operator":
+            check_quant(request.entry.id, request.quant, place)
         if place is None:
             place = self._places[request.entry.id] = Place(request.entry)
         elif place.status == "loaded":
@@ -295,25 +312,6 @@ class Node:
         place.entry, place.by = request.entry, request.by
         if request.by != "request" or request.devices:
             place.allowed_devices = request.devices
-
-    def _check_devices(self, request: LoadModel) -> None:
-        """Whoever names devices gets them, or is told why not."""
-        if not request.devices:
-            return
-        there = self._devices.indexes
-        if not set(request.devices) & set(there):
-            raise InvalidRequest(
-                f"this node has no such device; it has {', '.join(map(str, there))}",
-                param="devices",
-            )
-        place = self._places.get(request.entry.id)
-        if not place or not place.device or place.status == "unloading":
-            return
-        if place.device.info.index not in request.devices:
-            raise InvalidRequest(
-                f"model {request.entry.id} is on device {place.device.info.index}; unload it first",
-                param="devices",
-            )
 
     def _still_failed(self, place: Place) -> HelexaError:
         assert place.error is not None

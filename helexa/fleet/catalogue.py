@@ -8,13 +8,13 @@ from attrs import field, frozen
 
 from helexa.config import checks
 from helexa.config.checks import Unfit, between, not_negative
+from helexa.engine.orders import KvDtype
 from helexa.errors import StoreError
 from helexa.fleet.limits import PREFILL_SECONDS
 from helexa.store.source import FORMS, name_of, parse_source
 from helexa.text.markup.names import ToolFormat
 
 QUANT = re.compile(r"[A-Za-z][A-Za-z0-9_+-]{0,31}")
-NO_QUANT = ("", "none")
 
 
 def source(_: object, __: object, value: str) -> None:
@@ -86,10 +86,13 @@ class CatalogueModel:
     """One `[[models]]` table.
 
     `quant` is one of `helexa.fleet.quant.POLICIES`, "auto", or the name of another quantisation, which
-    stands for the nearest policy; "" is "none".  `download` says whether a request may
+    stands for the nearest policy; "" is "none".  `kv_dtype` is how keys and values are kept, "auto" as the
+    model computes them.  `download` says whether a request may
     bring the files in, or only an operator.  `script` (a file of rules) and `tokenizer` are a script
     model's; "" is the demo model's tokenizer.  `max_context`, `output_reserve`, `kv_budget_mb` (all of the
-    KV pool) and `prefill_limit_seconds` bound the context; 0 leaves each out.
+    KV pool) and `prefill_limit_seconds` bound the context; 0 leaves each out.  It is kept loaded on the
+    nodes in `pinned_on`; elsewhere it leaves after `ttl_seconds` (0: never) without a request, or when a
+    model needs its room, and one of higher `priority` later.
     """
 
     id: str = field(validator=checks.model_id)
@@ -99,10 +102,14 @@ class CatalogueModel:
     tool_parser: ToolFormat | Literal[""] = ""
     source: str = field(default="", validator=source)
     quant: str = field(default="", validator=quant)
+    kv_dtype: KvDtype = "auto"
     download: Literal["never", "on_demand"] = "never"
     vram_mb: int = field(default=0, validator=not_negative)
     min_device_vram_mb: int = field(default=0, validator=not_negative)
     min_devices: int = field(default=1, validator=one_device)
+    pinned_on: tuple[str, ...] = field(default=(), validator=checks.names)
+    ttl_seconds: float = field(default=0.0, validator=not_negative)
+    priority: int = 0
     aliases: tuple[str, ...] = field(default=(), validator=checks.model_ids)
     capabilities: tuple[str, ...] = ("text",)
     max_context: int = field(default=0, validator=not_negative)

@@ -47,10 +47,12 @@ from helexa.fleet.catalogue import CatalogueModel, SamplingDefaults
 from helexa.fleet.known import Known, Size
 from helexa.fleet.limits import Terms
 from helexa.metrics import Metrics
+from helexa.store.source import directory_name, parse_source
 from helexa.text.prompt import Prompt
 from helexa.trace import Trace
 
 STOP_ID = 0
+NOWHERE = "path:/nowhere"
 KV_BYTES_PER_TOKEN = 4096  # of FakeLibrary's models in fp32
 
 
@@ -317,6 +319,10 @@ class FakeLibrary:
     async def touch(self, entry: CatalogueModel) -> None:
         await trio.lowlevel.checkpoint()
 
+    async def stored(self) -> frozenset[str]:
+        await trio.lowlevel.checkpoint()
+        return frozenset({directory_name(parse_source(NOWHERE))})
+
     async def prompts(self, known: Known, conversation: Conversation) -> tuple[Prompt, ...]:
         if self.bug is not None:
             raise self.bug
@@ -416,7 +422,7 @@ class FakeHost:
 
 
 def entry(model: str = "tiny", **options: object) -> CatalogueModel:
-    return CatalogueModel(id=model, source="path:/nowhere", **options)  # type: ignore[arg-type]
+    return CatalogueModel(id=model, source=NOWHERE, **options)  # type: ignore[arg-type]
 
 
 def ask(text: str = "hello", model: str = "tiny", **options: object) -> Conversation:

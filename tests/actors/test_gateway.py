@@ -1,24 +1,16 @@
 """The gateway's own bounds: how many wait for a load, and for how long."""
 
-from contextlib import aclosing
-
 import pytest
 import trio
-from fakes import FakeHost, ask, entry, trace
+from fakes import FakeHost, ask, entry
+from fronts import FakeFront, open_front
 
 from helexa.config.schema import Config, Fleet
-from helexa.conversation import Event, Finished, Progress
+from helexa.conversation import Finished, Progress
 from helexa.errors import Busy, ModelNotFound, ServiceUnavailable
 from helexa.fleet.catalogue import Catalogue
-from helexa.gateway import Gateway
-from helexa.shelf import Shelf
 
 CATALOGUE = Catalogue((entry("tiny", aliases=("small",)),))
-
-
-def gateway(host: FakeHost | None, **fleet: float) -> Gateway:
-    config = Config(fleet=Fleet(**fleet))  # type: ignore[arg-type]
-    return Gateway(config, Shelf(CATALOGUE, lambda: CATALOGUE), host.node if host else None)
 
 
 @pytest.fixture
@@ -28,55 +20,66 @@ async def host(nursery: trio.Nursery) -> FakeHost:
     return host
 
 
-async def answer(gateway: Gateway, model: str = "tiny") -> list[Event]:
-    events: list[Event] = []
-    async with aclosing(gateway.generate(ask(model=model, max_tokens=2), trace())) as batches:
-        async for batch in batches:
-            events.extend(batch)
-    return events
+async def front(nursery: trio.Nursery, host: FakeHost | None, **fleet: float) -> FakeFront:
+    config = Config(fleet=Fleet(**fleet))  # type: ignore[arg-type]
+    return await open_front(nursery, host, CATALOGUE, config)
 
 
 async def test_a_cold_model_is_loaded_and_the_wait_is_told(
-    autojump_clock: object, host: FakeHost
+    autojump_clock: object, host: FakeHost, nursery: trio.Nursery
 ) -> None:
     host.worker.load_steps = 10
-    events = await answer(gateway(host), "small")
-    assert Progress("loading", 1, 10) in events
+    there = await front(nursery, host)
+    events = await there.answer(ask(model="small", max_tokens=2))
+    assert any(isinstance(event, Progress) and event.phase == "loading" for event in events)
     assert isinstance(events[-1], Finished)
 
 
 async def test_a_load_that_takes_too_long_is_not_waited_for(
-    autojump_clock: object, host: FakeHost
+    autojump_clock: object, host: FakeHost, nursery: trio.Nursery
 ) -> None:
     host.worker.load_steps = 1000
+    there = await front(nursery, host, load_wait_secs=30)
     before = trio.current_time()
-    with pytest.raises(ServiceUnavailable, match="still loading after 30 s"):
-        await answer(gateway(host, load_wait_secs=30))
-    assert trio.current_time() - before == pytest.approx(30, abs=1)
+    with pytest.raises(ServiceUnavailable):
+        await there.answer(ask(max_tokens=2))
+    assert trio.current_time() - before == pytest.approx(30, abs=2)
 
 
 async def test_no_more_than_so_many_wait_for_loads(
     autojump_clock: object, host: FakeHost, nursery: trio.Nursery
 ) -> None:
     host.worker.load_steps = 100
-    door = gateway(host, max_load_waiters=2)
+    there = await front(nursery, host, max_load_waiters=2)
     for _ in range(2):
-        nursery.start_soon(answer, door)
+        nursery.start_soon(there.answer, ask(max_tokens=2))
     await trio.sleep(1)
     with pytest.raises(Busy):
-        await answer(door)
+        await there.answer(ask(max_tokens=2))
     await trio.sleep(120)
-    assert isinstance((await answer(door))[-1], Finished)
+    assert isinstance((await there.answer(ask(max_tokens=2)))[-1], Finished)
 
 
 async def test_a_name_that_is_not_in_the_catalogue_is_not_found(
-    autojump_clock: object, host: FakeHost
+    autojump_clock: object, host: FakeHost, nursery: trio.Nursery
 ) -> None:
     with pytest.raises(ModelNotFound):
-        await answer(gateway(host), "ghost")
+        await (await front(nursery, host)).answer(ask(model="ghost"))
 
 
-async def test_without_a_node_there_is_nobody_to_answer() -> None:
+async def test_without_a_node_there_is_nobody_to_answer(
+    autojump_clock: object, nursery: trio.Nursery
+) -> None:
     with pytest.raises(ServiceUnavailable) as refused:
-        await answer(gateway(None))
+        await (await front(nursery, None)).answer(ask())
     assert refused.value.retry_after == 5
+
+
+async def test_a_model_that_an_operator_loaded_answers_without_being_listed(
+    autojump_clock: object, host: FakeHost, nursery: trio.Nursery
+) -> None:
+    there = await front(nursery, host)
+    await host.node.load(entry("beside"), "operator").reply.wait()
+    await trio.sleep(5)
+    events = await there.answer(ask(model="beside", max_tokens=2))
+    assert isinstance(events[-1], Finished)

@@ -1,10 +1,10 @@
 """One request of several prompts and answers, and prompts that take their time."""
 
-from contextlib import aclosing
-
 import pytest
 import trio
-from fakes import FakeHost, ask, entry, trace
+from attrs import define, field
+from fakes import FakeHost, ask, entry
+from fronts import FakeFront, open_front
 
 from helexa.config.schema import Admission, Config
 from helexa.conversation import (
@@ -20,29 +20,30 @@ from helexa.conversation import (
 )
 from helexa.errors import ContextLengthExceeded, HelexaError
 from helexa.fleet.catalogue import Catalogue
-from helexa.gateway import Gateway
-from helexa.shelf import Shelf
 
 CATALOGUE = Catalogue((entry("tiny"),))
 
 
+@define(eq=False)
+class FrontedHost(FakeHost):
+    """A host with a gateway before it."""
+
+    front: FakeFront = field(init=False)
+
+    def __attrs_pre_init__(self) -> None:
+        super().__init__(Config(admission=Admission(max_in_flight=4)))
+
+
 @pytest.fixture
-async def host(nursery: trio.Nursery) -> FakeHost:
-    host = FakeHost(Config(admission=Admission(max_in_flight=4)))
+async def host(nursery: trio.Nursery) -> FrontedHost:
+    host = FrontedHost()
     await host.start(nursery)
+    host.front = await open_front(nursery, host, CATALOGUE)
     return host
 
 
-def gateway(host: FakeHost) -> Gateway:
-    return Gateway(Config(), Shelf(CATALOGUE, lambda: CATALOGUE), host.node)
-
-
-async def events_of(host: FakeHost, conversation: Conversation) -> list[Event]:
-    events: list[Event] = []
-    async with aclosing(gateway(host).generate(conversation, trace())) as batches:
-        async for batch in batches:
-            events.extend(batch)
-    return events
+async def events_of(host: FrontedHost, conversation: Conversation) -> list[Event]:
+    return await host.front.answer(conversation)
 
 
 def go_on(*texts: str, **options: object) -> Conversation:
@@ -50,7 +51,7 @@ def go_on(*texts: str, **options: object) -> Conversation:
 
 
 async def test_every_text_gets_its_answers_and_counts_once_as_a_prompt(
-    autojump_clock: object, host: FakeHost
+    autojump_clock: object, host: FrontedHost
 ) -> None:
     events = await events_of(host, go_on("abc", "de", n=2))
     ended = [event.choice for event in events if isinstance(event, ChoiceFinished)]
@@ -62,7 +63,7 @@ async def test_every_text_gets_its_answers_and_counts_once_as_a_prompt(
 
 
 async def test_every_text_times_n_takes_a_slot(
-    autojump_clock: object, host: FakeHost, nursery: trio.Nursery
+    autojump_clock: object, host: FrontedHost, nursery: trio.Nursery
 ) -> None:
     await events_of(host, ask(max_tokens=1))
     wide = Conversation("tiny", texts=("a", "b"), n=2, max_tokens=20)
@@ -74,7 +75,7 @@ async def test_every_text_times_n_takes_a_slot(
 
 
 async def test_a_prompt_that_is_scored_tells_so_before_its_answer(
-    autojump_clock: object, host: FakeHost
+    autojump_clock: object, host: FrontedHost
 ) -> None:
     events = await events_of(host, go_on("abc", prompt_logprobs=0))
     kinds = [type(event) for event in events if not isinstance(event, Progress)]
@@ -84,7 +85,7 @@ async def test_a_prompt_that_is_scored_tells_so_before_its_answer(
 
 
 async def test_one_text_that_is_too_long_refuses_all_and_names_the_field(
-    autojump_clock: object, host: FakeHost
+    autojump_clock: object, host: FrontedHost
 ) -> None:
     with pytest.raises(ContextLengthExceeded) as refused:
         await events_of(host, go_on("a", "x" * 801))
@@ -93,7 +94,7 @@ async def test_one_text_that_is_too_long_refuses_all_and_names_the_field(
 
 
 async def test_answers_of_one_request_are_drawn_from_seeds_of_their_own(
-    autojump_clock: object, host: FakeHost
+    autojump_clock: object, host: FrontedHost
 ) -> None:
     asked = Conversation("tiny", texts=("a", "b"), n=2, sampling=Sampling(seed=7), max_tokens=2)
     await events_of(host, asked)
@@ -101,7 +102,7 @@ async def test_answers_of_one_request_are_drawn_from_seeds_of_their_own(
 
 
 async def test_a_prompt_that_takes_its_time_shows_signs_of_life(
-    autojump_clock: object, host: FakeHost
+    autojump_clock: object, host: FrontedHost
 ) -> None:
     await events_of(host, ask(max_tokens=1))
     host.library.prompt_seconds = 30
@@ -110,7 +111,7 @@ async def test_a_prompt_that_takes_its_time_shows_signs_of_life(
 
 
 async def test_who_leaves_while_the_prompt_is_made_calls_the_work_off(
-    autojump_clock: object, host: FakeHost
+    autojump_clock: object, host: FrontedHost
 ) -> None:
     await events_of(host, ask(max_tokens=1))
     host.library.prompt_seconds = 30
@@ -122,7 +123,7 @@ async def test_who_leaves_while_the_prompt_is_made_calls_the_work_off(
 
 
 async def test_a_bug_in_one_prompt_leaves_the_node_and_its_models_alone(
-    autojump_clock: object, host: FakeHost
+    autojump_clock: object, host: FrontedHost
 ) -> None:
     await events_of(host, ask(max_tokens=1))
     host.library.bug = ZeroDivisionError("a template of horrors")

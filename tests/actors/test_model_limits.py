@@ -5,6 +5,7 @@ from contextlib import aclosing
 import pytest
 import trio
 from fakes import KV_BYTES_PER_TOKEN, FakeHost, FakeLibrary, ask, entry, trace
+from fronts import local_port
 
 from helexa.config.schema import Config, Engine, PrefixCache
 from helexa.conversation import (
@@ -21,8 +22,8 @@ from helexa.fleet.catalogue import Catalogue
 from helexa.fleet.entry import ModelEntry
 from helexa.fleet.known import Known
 from helexa.fleet.limits import PrefillRate, Terms
-from helexa.host import fleet_entries
 from helexa.http.metrics import set_gauges
+from helexa.listed import fleet_entries
 from helexa.metrics import Metrics
 
 CATALOGUE = Catalogue((entry("tiny"),))
@@ -127,8 +128,9 @@ async def test_cached_tokens_are_not_counted_as_computed(
 
 
 async def shown(host: FakeHost) -> ModelEntry:
-    (found,) = [each for each in await fleet_entries(CATALOGUE, host.node) if each.id == "tiny"]
-    return found
+    local = local_port(host)
+    entries = await fleet_entries(CATALOGUE, [await local.look()], local)
+    return next(each for each in entries if each.id == "tiny")
 
 
 async def test_a_model_that_is_not_loaded_shows_its_last_limit_as_an_estimate(

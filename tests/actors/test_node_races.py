@@ -6,6 +6,7 @@ from functools import partial
 import pytest
 import trio
 from fakes import FakeHost, ask, cpu, entry, readings, trace
+from fronts import asked
 from test_node import answer, load
 from trio.testing import wait_all_tasks_blocked
 
@@ -144,7 +145,7 @@ async def test_a_request_on_the_node_itself_that_waits_when_its_model_leaves_get
     async def wait_in_line() -> None:
         here = Here(host.node, Named(), tick_seconds=1)  # type: ignore[arg-type]
         try:
-            async for _ in here.generate(ask(), trace()):
+            async for _ in here.generate(asked(ask()), trace()):
                 pass
         except HelexaError as error:
             errors.append(error)

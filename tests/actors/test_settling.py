@@ -1,20 +1,18 @@
 """However requests end, and in whatever order things happen, nothing stays taken."""
 
-from contextlib import aclosing
 from functools import partial
 
 import trio
-from fakes import FakeHost, ask, entry, trace
+from fakes import FakeHost, ask, entry
+from fronts import FakeFront, open_front
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
 from helexa.config.schema import Admission, Config, Fleet, Server
-from helexa.conversation import Finished, Sampling
+from helexa.conversation import Conversation, Finished, Sampling
 from helexa.errors import HelexaError, ServiceUnavailable
 from helexa.fleet.catalogue import Catalogue
-from helexa.gateway import Gateway
-from helexa.shelf import Shelf
 
 CONFIG = Config(
     admission=Admission(max_in_flight=2, max_queue_depth=2, max_wait_secs=20),
@@ -44,8 +42,8 @@ class World:
         self.host = FakeHost(CONFIG)
         self.host.desired.disk_seconds = 0.3
         catalogue = Catalogue(tuple(entry(model) for model in MODELS))
-        shelf = Shelf(catalogue, lambda: catalogue)
-        self.gateway = Gateway(CONFIG, shelf, self.host.node)
+        self.catalogue = catalogue
+        self.front: FakeFront
         self.outcomes: list[str] = []  # of requests
         self.unloads: list[str] = []
 
@@ -62,11 +60,9 @@ class World:
         sampling = Sampling(stop=(str(at),))
         await self._consume(ask("hello", model, max_tokens=40, sampling=sampling))
 
-    async def _consume(self, conversation: object) -> None:
+    async def _consume(self, conversation: Conversation) -> None:
         try:
-            async with aclosing(self.gateway.generate(conversation, trace())) as events:  # type: ignore[arg-type]
-                async for batch in events:
-                    last = batch[-1]
+            last = (await self.front.answer(conversation))[-1]
         except HelexaError as error:
             self.outcomes.append(type(error).__name__)
         else:
@@ -100,6 +96,7 @@ async def live_through(script: Script, shutdown: bool) -> None:
     num_clients = num_unloads = 0
     async with trio.open_nursery() as host:
         await world.host.start(host)
+        world.front = await open_front(host, world.host, world.catalogue, CONFIG)
         async with trio.open_nursery() as clients:
             for pause, (what, *args) in script:
                 await trio.sleep(pause)
@@ -122,7 +119,6 @@ async def live_through(script: Script, shutdown: bool) -> None:
         host.cancel_scope.cancel()
     await trio.sleep(2)
     assert world.host.worker.live == {}
-    assert world.gateway.num_load_waiters == 0
 
 
 async def assert_at_rest(world: World) -> None:
@@ -133,7 +129,7 @@ async def assert_at_rest(world: World) -> None:
     assert world.host.worker.live == {}
     assert world.host.worker.loading == {}
     assert [device.num_sequences for device in status.devices] == [0]
-    assert world.gateway.num_load_waiters == 0
+    assert world.front.fleet.num_open == 0
     busy = {m.entry.id: m.status for m in status.models if m.status not in ("loaded", "failed")}
     assert not busy
 

@@ -1,0 +1,329 @@
+"""The fleet actor: the only writer of who is leased to which node, and of what is loaded where."""
+
+from collections.abc import Callable, Mapping
+
+import trio
+
+from helexa import logs
+from helexa.actors.fleet_messages import (
+    DrainAsk,
+    FleetMessage,
+    Leave,
+    Lost,
+    PinAsk,
+    PlanAsk,
+    Seen,
+    Sweep,
+    Tick,
+)
+from helexa.actors.leases import Acquire, Lease, Outcome
+from helexa.actors.lines import LoadAsk
+from helexa.actors.loading import Loading
+from helexa.actors.mailbox import Mailbox
+from helexa.actors.members import Member
+from helexa.actors.membership import Members
+from helexa.actors.moves import Move, Moved, UnloadAsk, look
+from helexa.actors.pins import Pins
+from helexa.actors.upkeep import ActivationView, Upkeep
+from helexa.config.schema import Config
+from helexa.errors import InvalidRequest, ModelNotFound
+from helexa.fleet import breaker
+from helexa.fleet.breaker import Breaker
+from helexa.fleet.catalogue import CatalogueModel
+from helexa.fleet.site import Plan
+from helexa.fleet.view import NodeKind, NodeView
+from helexa.metrics import Metrics
+from helexa.nodes.port import NodePort
+from helexa.shelf import Shelf
+
+__all__ = ["Acquire", "Fleet", "Lease", "Outcome"]
+
+log = logs.get("helexa.fleet")
+
+TICK_SECONDS = 1.0
+SOON_SECONDS = 0.05  # in which changes gather before those that wait are looked at again
+LOST_SECONDS = 15.0  # until a load on a node that does not answer is given up
+IN_USE_SECONDS = (
+    300.0  # since its last request a model counts as in use, and moves when its node drains
+)
+
+
+class Fleet:
+    """All nodes as one: which of them answers a request, what is loaded where, and what must leave."""
+
+    def __init__(
+        self,
+        config: Config,
+        shelf: Shelf,
+        ports: Mapping[str, NodePort],
+        metrics: Metrics,
+        now: Callable[[], float] = trio.current_time,
+    ) -> None:
+        kinds: dict[str, NodeKind] = {node.name: node.kind for node in config.nodes}
+        self._config = config
+        self._shelf = shelf
+        self._metrics = metrics
+        self._now = now
+        self._members = Members(ports, kinds)
+        self._pins = Pins(shelf)
+        self._unloading: dict[UnloadAsk, tuple[str, ...]] = {}
+        self._mailbox: Mailbox[FleetMessage] = Mailbox("fleet", size=4096)
+        self._health: dict[str, tuple[bool, bool]] = {}  # as the metrics have it
+        self._is_sweeping = False  # whether those that wait are looked at again soon
+        self._nursery: trio.Nursery
+        self._loading: Loading
+        self._upkeep: Upkeep
+
+    # -- what others call ------------------------------------------------------------------------
+
+    @property
+    def views(self) -> tuple[NodeView, ...]:
+        """The nodes as they were seen last, in the order of the configuration."""
+        return tuple(member.view for member in self._members)
+
+    def breaker_of(self, node: str) -> Breaker:
+        """Whether requests may go to the node now, from how the last ones went."""
+        return self._members[node].breaker
+
+    @property
+    def num_open(self) -> int:
+        """Requests that have a lease, or wait for one."""
+        return self._loading.board.num_waiting + sum(len(member.leases) for member in self._members)
+
+    @property
+    def activation(self) -> ActivationView:
+        """How far the models are that come up by themselves."""
+        return self._upkeep.activation
+
+    def acquire(
+        self, entry: CatalogueModel, *, session: str = "", avoid: frozenset[str] = frozenset()
+    ) -> Acquire:
+        """Ask for a node; wait on the `reply` of what this returns, with `reply.ticks` and `progress()`.
+
+        Nodes in `avoid` get it only after a load.  Where only those have the model, the reply is
+        `routing.NoOther`: raise what they said instead.
+        Raises Busy at once where the fleet has too much to do.
+        """
+        acquire = Acquire(entry, session, avoid)
+        self._mailbox.post(acquire)
+        return acquire
+
+    def leave(self, acquire: Acquire, outcome: Outcome) -> None:
+        """Give back the lease, or the place among those that wait.  Never waits, never fails."""
+        acquire.waits.is_over = True  # a crash may swallow what is told
+        self._mailbox.tell(Leave(acquire, outcome))
+
+    def seen(self, view: NodeView) -> None:
+        """The poller tells what a node said."""
+        self._mailbox.tell(Seen(view))
+
+    def lost(self, node: str, why: str) -> None:
+        """The poller tells that a node cannot be reached."""
+        self._mailbox.tell(Lost(node, why))
+
+    async def load(
+        self, entry: CatalogueModel, node: str | None = None, by: str = "operator"
+    ) -> str:
+        """Have the model loaded on the node, or wherever it fits best; the name of the node.
+
+        An operator's word has files fetched, and is tried at once whatever failed before.
+        """
+        return await self._mailbox.ask(LoadAsk(entry, node, by))
+
+    async def unload(self, model: str, node: str | None = None) -> tuple[str, ...]:
+        """Unload it there, or everywhere: running answers are drained.  The nodes that had it."""
+        return await self._mailbox.ask(UnloadAsk(model, node))
+
+    async def pin(self, model: str, node: str | None = None) -> tuple[str, ...]:
+        """Load it on the node and keep it there, or keep it wherever it is loaded now; the nodes."""
+        return await self._mailbox.ask(PinAsk(model, node, True))
+
+    async def unpin(self, model: str, node: str | None = None) -> tuple[str, ...]:
+        """Let it be evicted again, also where the catalogue pins it, until helexa restarts."""
+        return await self._mailbox.ask(PinAsk(model, node, False))
+
+    async def drain(self, node: str, on: bool = True) -> tuple[str, ...]:
+        """Lease nothing more there; the models that are now loaded elsewhere, as they were in use."""
+        return await self._mailbox.ask(DrainAsk(node, on))
+
+    async def plan(self, entry: CatalogueModel) -> Plan:
+        """What would happen if the model were asked for now.  Raises what a request would get."""
+        return await self._mailbox.ask(PlanAsk(entry))
+
+    # -- the actor -------------------------------------------------------------------------------
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Serve.  It may crash and be run again: whoever waited is told, leases and views stay."""
+        self._unloading.clear()
+        self._is_sweeping = False
+        self._members.begin_anew(self._now())
+        async with trio.open_nursery() as self._nursery:
+            self._loading = Loading(
+                self._config,
+                self._shelf,
+                self._members,
+                self._pins,
+                self._metrics,
+                self._now,
+                self._mailbox.tell,
+                self._nursery,
+                self._now(),
+            )
+            self._upkeep = Upkeep(self._loading, self._first_models())
+            self._nursery.start_soon(self._tick)
+            task_status.started()
+            await self._mailbox.serve(self._handle)
+
+    def close(self) -> None:
+        """Nobody will run this fleet again."""
+        self._mailbox.close()
+
+    def _first_models(self) -> list[CatalogueModel]:
+        """What a gateway without a node of its own loads at its start; a node does so itself."""
+        if self._config.node.enabled:
+            return []
+        found = (self._shelf.catalogue.resolve(name) for name in self._config.models.preload)
+        return [entry for entry in found if entry is not None]
+
+    async def _tick(self) -> None:
+        while True:
+            await trio.sleep(TICK_SECONDS)
+            self._mailbox.tell(Tick())
+
+    def _sweep_soon(self) -> None:
+        if self._loading.board.lines and not self._is_sweeping:
+            self._is_sweeping = True
+            self._nursery.start_soon(self._sweep_in_a_moment)
+
+    async def _sweep_in_a_moment(self) -> None:
+        await trio.sleep(SOON_SECONDS)
+        self._mailbox.tell(Sweep())
+
+    async def _handle(self, message: FleetMessage) -> None:
+        match message:
+            case Acquire():
+                self._acquire(message)
+            case Leave(acquire, outcome):
+                self._leave(acquire, outcome)
+            case Seen(view):
+                self._seen(view)
+            case Lost(node, why):
+                self._lost(node, why)
+            case Moved():
+                self._moved(message)
+            case Tick():
+                self._time_passed()
+            case Sweep():
+                self._is_sweeping = False
+                self._loading.sweep()
+            case LoadAsk():
+                self._loading.ask(message)
+            case UnloadAsk():
+                self._unload(message)
+            case PinAsk():
+                self._pin(message)
+            case DrainAsk():
+                self._drain(message)
+            case PlanAsk(entry):
+                message.reply.set(self._loading.expected(entry))
+
+    # -- requests --------------------------------------------------------------------------------
+
+    def _acquire(self, acquire: Acquire) -> None:
+        if acquire.avoid:
+            self._metrics.retried(acquire.entry.id)
+        self._loading.acquire(acquire)
+
+    def _leave(self, acquire: Acquire, outcome: Outcome) -> None:
+        model = acquire.entry.id
+        member = self._members.leave(acquire, outcome, self._now())
+        if member is None:
+            self._loading.left(acquire)
+            return
+        if outcome.how == "gone" and not member.changing[model]:
+            self._members.gone(member, model)
+            member.is_stale = True
+            self._nursery.start_soon(self._look, member)
+        elif outcome.how == "lost":  # until the poller sees it again
+            member.away("it did not answer a request", self._now())
+        self._loading.freed(model)
+        self._sweep_soon()
+
+    # -- nodes -----------------------------------------------------------------------------------
+
+    def _seen(self, view: NodeView) -> None:
+        self._members.seen(view, self._now())
+        self._loading.progressed(self._members[view.name])
+        self._sweep_soon()
+
+    async def _look(self, member: Member) -> None:
+        if (view := await look(member.port)) is not None:
+            self.seen(view)
+
+    def _lost(self, node: str, why: str) -> None:
+        self._members[node].lost(why, self._now())
+        self._sweep_soon()
+
+    def _moved(self, moved: Moved) -> None:
+        self._loading.moved(moved)
+        ask = moved.move.ask
+        if ask is None:
+            return
+        if moved.error is not None:
+            ask.reply.fail(moved.error)
+        if not any(move.ask is ask for move in self._loading.board.moves):
+            ask.reply.set(self._unloading.pop(ask))
+
+    def _time_passed(self) -> None:
+        self._loading.give_up_on_lost(LOST_SECONDS)
+        self._upkeep.look()
+        self._measure()
+        self._loading.sweep()
+
+    def _measure(self) -> None:
+        self._metrics.fleet_waiting.set(self._loading.board.num_waiting)
+        for member in self._members:
+            health = member.view.up, breaker.allows(member.breaker, self._now())
+            if self._health.get(member.name) != health:
+                self._health[member.name] = health
+                self._metrics.node_is(member.name, up=health[0], breaker_open=not health[1])
+
+    # -- operators -------------------------------------------------------------------------------
+
+    def _unload(self, ask: UnloadAsk) -> None:
+        members = self._loading.having(ask.model, ask.node)
+        if not members:
+            where = f"node {ask.node}" if ask.node else "no node"
+            raise ModelNotFound(f"model {ask.model} is not on {where}", param="model")
+        self._unloading[ask] = tuple(member.name for member in members)
+        for member in members:
+            only = (ask.model,)
+            move = Move(member.name, None, only, frozenset(only), cause="operator", ask=ask)
+            self._loading.start(move)
+
+    def _pin(self, ask: PinAsk) -> None:
+        if ask.node is not None:
+            nodes = [self._members[ask.node].name]
+        elif ask.on:
+            nodes = [member.name for member in self._loading.having(ask.model, None)]
+        else:
+            nodes = sorted(self._pins.nodes_of(ask.model))
+        if not nodes and ask.on:
+            raise InvalidRequest(f"model {ask.model} is loaded nowhere: name a node", param="node")
+        for node in nodes:
+            self._pins.say(ask.model, node, ask.on)
+        ask.reply.set(tuple(nodes))
+
+    def _drain(self, ask: DrainAsk) -> None:
+        member, now = self._members[ask.node], self._now()
+        member.draining = ask.on
+        self._sweep_soon()
+        moving = []
+        for model, stay in sorted(member.stays.items()) if ask.on else ():
+            in_use = member.busy(model) or now - stay.last_used < IN_USE_SECONDS
+            entry = self._shelf.catalogue.resolve(model)
+            if in_use and entry is not None:
+                moving.append(model)
+                self._loading.ask(LoadAsk(entry, None, "drain"))
+        log.info("draining" if ask.on else "not draining", node=ask.node, moving=", ".join(moving))
+        ask.reply.set(tuple(moving))

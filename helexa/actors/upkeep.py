@@ -1,0 +1,123 @@
+"""What the fleet does without being asked: pinned models come up, unused ones leave, memory is mended."""
+
+from attrs import define, field, frozen
+
+from helexa import logs
+from helexa.actors.lines import LoadAsk
+from helexa.actors.loading import Loading
+from helexa.actors.members import Member
+from helexa.actors.moves import Move
+from helexa.errors import HelexaError
+from helexa.fleet.catalogue import CatalogueModel
+from helexa.fleet.view import Activation
+
+log = logs.get("helexa.fleet")
+
+
+@frozen
+class ActivationView:
+    """How far a gateway is with the models of its start, and with those that are pinned."""
+
+    state: Activation = "starting"
+    loading: tuple[str, ...] = ()
+    pending: tuple[str, ...] = ()
+    failed: tuple[str, ...] = ()
+
+
+@define(eq=False)
+class Upkeep:
+    """`preload` are the models that come up first, in order, wherever they fit."""
+
+    _loading: Loading
+    _preload: list[CatalogueModel]
+    _coming: list[LoadAsk] = field(factory=list, init=False)
+    _failed: dict[str, HelexaError] = field(factory=dict, init=False)
+
+    def look(self) -> None:
+        """Begin what is due."""
+        if not self._loading.members.are_known:
+            return
+        self._coming = [ask for ask in self._coming if not self._is_over(ask)]
+        self._bring_up()
+        self._keep_pinned()
+        self._unload_unused()
+        self._mend()
+
+    @property
+    def activation(self) -> ActivationView:
+        loading = tuple(dict.fromkeys(ask.entry.id for ask in self._coming))
+        pending = tuple(entry.id for entry in self._preload)
+        is_known = self._loading.members.are_known
+        state: Activation = "loading" if loading or pending else "ready" if is_known else "starting"
+        return ActivationView(state, loading, pending, tuple(self._failed))
+
+    def _is_over(self, ask: LoadAsk) -> bool:
+        if ask.reply.given and ask.reply.error is not None:
+            self._failed[ask.entry.id] = ask.reply.error
+            log.error("model not brought up", model=ask.entry.id, reason=ask.reply.error.message)
+        elif ask.reply.given:
+            self._failed.pop(ask.entry.id, None)
+        return ask.reply.given
+
+    def _bring_up(self) -> None:
+        """One after the other, so that the first get the room that there is."""
+        if self._preload and not any(ask.by == "preload" for ask in self._coming):
+            self._want(self._preload.pop(0), None, "preload")
+
+    def _keep_pinned(self) -> None:
+        """One at a time on each node."""
+        now = self._loading.now()
+        for entry, node in self._loading.pins.wanted():
+            member = self._loading.members.get(node)
+            if member is None or not member.is_open(now) or member.view.activation != "ready":
+                continue
+            is_there = member.view.model(entry.id) is not None or member.changing[entry.id]
+            if not (is_there or member.rests(entry.id, now) or self._is_coming_to(member)):
+                self._want(entry, node, "pin")
+
+    def _is_coming_to(self, member: Member) -> bool:
+        return any(ask.node == member.name for ask in self._coming)
+
+    def _want(self, entry: CatalogueModel, node: str | None, by: str) -> None:
+        ask = LoadAsk(entry, node, by)
+        self._coming.append(ask)
+        self._loading.ask(ask)
+
+    def _unload_unused(self) -> None:
+        catalogue, now = self._loading.shelf.catalogue, self._loading.now()
+        limits = {entry.id: entry.ttl_seconds for entry in catalogue.models if entry.ttl_seconds}
+        if not limits:
+            return
+        for member in self._loading.members:
+            for model, stay in list(member.stays.items()):
+                ttl = limits.get(model, float("inf"))
+                rested = max(stay.last_used, stay.stays_until)
+                if now >= rested + ttl and self._may_leave(member, model):
+                    move = Move(member.name, None, (model,), cause="ttl")
+                    self._loading.start(move)
+
+    def _may_leave(self, member: Member, model: str) -> bool:
+        loading = self._loading
+        return (
+            member.view.up
+            and not member.busy(model)
+            and not member.changing[model]
+            and (model, None) not in loading.board.lines
+            and not loading.pins.has(model, member.name)
+        )
+
+    def _mend(self) -> None:
+        """After so many loads a node's models are loaded anew, once all of them rest."""
+        cycles, now = self._loading.config.eviction.defrag_after_cycles, self._loading.now()
+        if not cycles:
+            return
+        for member in self._loading.members:
+            rests = not member.changing and not member.open and not member.others
+            if member.cycles < cycles or not rests or not member.is_open(now):
+                continue
+            member.cycles = 0
+            log.info("mending memory", node=member.name, loads=cycles)
+            for model in sorted(member.stays):
+                if entry := self._loading.shelf.catalogue.resolve(model):
+                    move = Move(member.name, entry, (model,), cause="defrag")
+                    self._loading.start(move)
