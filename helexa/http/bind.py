@@ -71,8 +71,9 @@ def set_options(sock: trio.socket.SocketType, limits: Limits) -> None:
             sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
-def url_of(listener: trio.SocketListener) -> str:
+def url_of(listener: trio.SocketListener, *, is_secure: bool = False) -> str:
     """How a program on this machine reaches the listener."""
     host, port = listener.socket.getsockname()[:2]
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    scheme = "https" if is_secure else "http"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"

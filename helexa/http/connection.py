@@ -7,9 +7,6 @@ it is how anybody ends the connection in good order.
 """
 
 import math
-import os
-import socket
-import struct
 from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
@@ -27,6 +24,7 @@ from helexa.http.address import one_spelling
 from helexa.http.http1 import Http1
 from helexa.http.refusals import Refusals
 from helexa.http.tasks import Tasks
+from helexa.http.transport import GONE, MakeTransport
 
 log = logs.get("helexa.http")
 
@@ -34,7 +32,6 @@ READ_AHEAD_BYTES = 2**16  # of a pipelined request, while another one runs
 SENDS_BETWEEN_CHECKPOINTS = 8
 LINGER_SECONDS = 10.0  # for a client that still sends what nobody wants
 LINGER_IDLE_SECONDS = 2.0
-GONE = (trio.BrokenResourceError, trio.ClosedResourceError, OSError)
 
 
 class Connection(TCPServer):
@@ -46,12 +43,13 @@ class Connection(TCPServer):
         state: LifespanState,
         limits: Limits,
         refusals: Refusals,
+        make_transport: MakeTransport,
         stream: trio.SocketStream,
     ) -> None:
         """Raises OSError if the client has left already."""
         super().__init__(app, config, context, state, stream)  # type: ignore[arg-type]
-        self.stream: trio.SocketStream  # type: ignore[assignment]
         self.protocol: Http1  # type: ignore[assignment]
+        self.transport = make_transport(stream)
         sock = stream.socket
         self._client = parse_socket_addr(sock.family, sock.getpeername())
         self._server = parse_socket_addr(sock.family, sock.getsockname())
@@ -91,6 +89,7 @@ class Connection(TCPServer):
             cast(TaskGroup, Tasks(self._nursery, self._invite_body)),
             ConnectionState(self.state),
             (self._client, self._server),
+            self.transport.is_secure,
             self.protocol_send,
             self._limits.max_headers,
             self._note_refusal,
@@ -130,7 +129,7 @@ class Connection(TCPServer):
     async def _read_requests(self) -> None:
         data = b"more"
         while data:
-            data = await self.stream.receive_some(MAX_RECV)
+            data = await self.transport.receive_some(MAX_RECV)
             await self.protocol.handle(RawData(data))
 
     async def _tell_timeout(self) -> None:
@@ -141,7 +140,7 @@ class Connection(TCPServer):
         """While a response runs: a next request may wait, but must not hide that the client left."""
         num_ahead = 0
         while num_ahead < READ_AHEAD_BYTES:
-            data = await self.stream.receive_some(MAX_RECV)
+            data = await self.transport.receive_some(MAX_RECV)
             self.protocol.connection.receive_data(data)
             num_ahead += len(data)
             if not data:
@@ -176,10 +175,8 @@ class Connection(TCPServer):
         if not data:
             return data
         try:
-            return data[os.write(self.stream.socket.fileno(), data) :]
-        except BlockingIOError:
-            return data
-        except OSError:
+            return self.transport.send_now(data)
+        except GONE:
             self._abort()
             return b""
 
@@ -190,7 +187,7 @@ class Connection(TCPServer):
             try:
                 while rest:
                     with trio.fail_after(self._limits.write_timeout_seconds):
-                        rest = rest[await self.stream.socket.send(rest) :]
+                        rest = rest[await self.transport.send_some(rest) :]
             except (*GONE, trio.TooSlowError) as error:
                 log.info("a client stopped reading", reason=type(error).__name__)
                 self._abort()
@@ -200,19 +197,16 @@ class Connection(TCPServer):
 
     async def _linger(self) -> None:
         """Let a client that still sends come to read our answer: closing at once would reset it."""
-        self.stream.socket.shutdown(socket.SHUT_WR)
+        await self.transport.send_eof()
         with trio.move_on_after(LINGER_SECONDS), trio.CancelScope() as idle:
             data = b"more"
             while data:
                 idle.deadline = trio.current_time() + LINGER_IDLE_SECONDS
-                data = await self.stream.receive_some(MAX_RECV)
+                data = await self.transport.receive_some(MAX_RECV)
 
     def _close_now(self) -> None:
         """A response cut short ends in a reset, so that no client takes it for a whole one."""
-        sock = self.stream.socket
-        if self.protocol.is_cut:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        sock.close()
+        self.transport.close(cut=self.protocol.is_cut)
 
 
 class Pause:

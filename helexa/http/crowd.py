@@ -10,8 +10,9 @@ from helexa.config.schema import Limits
 from helexa.errors import ServiceUnavailable
 from helexa.http.address import one_spelling
 from helexa.http.call import new_request_id
-from helexa.http.connection import GONE, Connection
+from helexa.http.connection import Connection
 from helexa.http.refusals import Refusals
+from helexa.http.transport import GONE, Transport
 from helexa.wire.envelope import status_and_body
 
 TURN_AWAY_SECONDS = 1.0
@@ -44,7 +45,7 @@ class Crowd:
         if self._draining:
             return
         if not self._has_room(address):
-            return await self._turn_away(stream, address)
+            return await self._turn_away(connection.transport, address)
         self._open[connection] = address
         self._by_address[address] += 1
         try:
@@ -60,7 +61,7 @@ class Crowd:
             and self._by_address[address] < self._limits.max_connections_per_address
         )
 
-    async def _turn_away(self, stream: trio.SocketStream, address: str) -> None:
+    async def _turn_away(self, transport: Transport, address: str) -> None:
         """Say 503 to whom there is no room for; to very many, say nothing."""
         if self._num_turned_away >= self._limits.max_connections:
             return
@@ -69,9 +70,11 @@ class Crowd:
         self._num_turned_away += 1
         try:
             with trio.move_on_after(TURN_AWAY_SECONDS):
-                await stream.send_all(unasked(error, request_id))
-                await stream.send_eof()
-                while await stream.receive_some(MAX_RECV):
+                rest = memoryview(unasked(error, request_id))
+                while rest:
+                    rest = rest[await transport.send_some(rest) :]
+                await transport.send_eof()
+                while await transport.receive_some(MAX_RECV):
                     pass  # closing on unread bytes would reset our answer
         except GONE:
             pass

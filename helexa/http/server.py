@@ -20,6 +20,7 @@ from hypercorn.trio.lifespan import Lifespan
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ASGIFramework, LifespanState
 
+from helexa.accounts.provider import Budgets
 from helexa.config.schema import Limits
 from helexa.http.address import own_names, split_address
 from helexa.http.bind import bind, url_of
@@ -29,6 +30,7 @@ from helexa.http.crowd import Crowd
 from helexa.http.doors import Door
 from helexa.http.guard import Guard
 from helexa.http.refusals import CountRefusal, Refusals, not_counted
+from helexa.http.tls import Certificate, plain
 
 KEEP_ALIVE_SECONDS = 75.0  # longer than the pools of clients and proxies keep a connection
 KEEP_ALIVE_REQUESTS = sys.maxsize
@@ -41,7 +43,8 @@ class Listener:
     """An ASGI application at an address: `127.0.0.1:31313`, `[::1]:0`; port 0 is any free one.
 
     `on_refusal` hears the code of every error that is told instead of an answer, but of those that
-    a route keeps a record of.
+    a route keeps a record of.  With a `certificate` it speaks TLS.  `budgets` knows the keys that
+    its door takes.
     """
 
     app: App
@@ -49,6 +52,8 @@ class Listener:
     name: str
     door: Door = field(factory=Door)
     on_refusal: CountRefusal = not_counted
+    certificate: Certificate | None = None
+    budgets: Budgets | None = None
 
 
 async def serve(
@@ -67,7 +72,7 @@ async def serve(
     accepting = await bind(listener.name, listener.bind, limits)
     async with accepting:
         refusals = Refusals(listener.name, listener.on_refusal)
-        guard = Guard(listener.app, door_of(listener), limits, refusals)
+        guard = Guard(listener.app, door_of(listener), limits, refusals, listener.budgets)
         app = ASGIWrapper(cast(ASGIFramework, guard))
         config, state = hypercorn_config(limits), LifespanState()
         lifespan = Lifespan(app, config, state)
@@ -76,9 +81,12 @@ async def serve(
             with suppress(NO_LIFESPAN):
                 await lifespan.wait_for_startup()
             nursery.start_soon(refusals.run)
-            task_status.started(url_of(accepting))
+            certificate = listener.certificate
+            task_status.started(url_of(accepting, is_secure=certificate is not None))
             context = WorkerContext(None)
-            connect = partial(Connection, app, config, context, state, limits, refusals)
+            connect = partial(
+                Connection, app, config, context, state, limits, refusals, certificate or plain
+            )
             crowd = Crowd(connect, limits, refusals)
             await serve_connections(accepting, crowd, context, drain, drain_seconds)
             with suppress(NO_LIFESPAN):

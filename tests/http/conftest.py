@@ -10,10 +10,12 @@ from http_app import make_app
 from http_peer import Served, Start
 from trio.testing import MockClock
 
+from helexa.accounts.provider import Budgets
 from helexa.config.schema import Limits
 from helexa.http.doors import Door
 from helexa.http.refusals import CountRefusal, not_counted
 from helexa.http.server import Listener, serve
+from helexa.http.tls import Certificate
 
 
 @pytest.fixture
@@ -35,10 +37,14 @@ async def start(nursery: trio.Nursery) -> AsyncIterator[Start]:
         drain_seconds: float = 10.0,
         bind: str = "127.0.0.1:0",
         on_refusal: CountRefusal = not_counted,
+        certificate: Certificate | None = None,
+        budgets: Budgets | None = None,
     ) -> Served:
         limits = limits or Limits()
         served = Served(app or make_app(limits))
-        listener = Listener(served.app, bind, "test", door or Door(), on_refusal)
+        listener = Listener(
+            served.app, bind, "test", door or Door(), on_refusal, certificate, budgets
+        )
         serving = partial(serve, listener, limits, drain=served.drain, drain_seconds=drain_seconds)
         served.url = await nursery.start(served.run, serving)
         all_served.append(served)

@@ -25,6 +25,7 @@ from helexa.conversation import (
 from helexa.fleet.entry import ModelEntry
 from helexa.http.api import Api, add_api
 from helexa.http.application import configure
+from helexa.nodes.asked import Asked
 from helexa.responses import Responses
 from helexa.trace import Trace
 
@@ -43,8 +44,8 @@ class Scripted:
     asked: list[Conversation] = field(factory=list)
     closed: trio.Event = field(factory=trio.Event)
 
-    async def generate(self, conversation: Conversation, trace: Trace) -> Events:
-        self.asked.append(conversation)
+    async def generate(self, asked: Asked, trace: Trace) -> Events:
+        self.asked.append(asked.conversation)
         try:
             for step in self.steps:
                 if isinstance(step, Exception):

@@ -1,6 +1,7 @@
 """A client that does exactly what a test says, byte for byte, over a real socket."""
 
 import json
+import ssl
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -27,7 +28,7 @@ class Reply:
 
 @define
 class Peer:
-    stream: trio.SocketStream
+    stream: trio.SocketStream | trio.SSLStream[trio.SocketStream]
     _unread: bytes = b""
 
     async def send(self, data: bytes) -> None:
@@ -131,6 +132,13 @@ class Served:
     async def connect_from(self, own_address: str) -> Peer:
         stream = await trio.open_tcp_stream("127.0.0.1", self.port, local_address=own_address)
         self._peers.append(peer := Peer(stream))
+        return peer
+
+    async def connect_securely(self, trusted: ssl.SSLContext) -> Peer:
+        stream = await trio.open_tcp_stream("127.0.0.1", self.port)
+        secure = trio.SSLStream(stream, trusted, server_hostname="localhost")
+        self._peers.append(peer := Peer(secure))
+        await secure.do_handshake()
         return peer
 
     async def close_peers(self) -> None:

@@ -7,10 +7,13 @@ import pytest
 from dialects import MESSAGES, RESPONSES, Ended, Scripted, app_of, make_api
 from http_peer import Peer, Reply, Start
 
+from helexa.accounts.provider import Unmetered
 from helexa.config.schema import Limits
 from helexa.conversation import Principal
+from helexa.fleet.catalogue import CatalogueModel
 from helexa.http.doors import Door
 from helexa.http.gateway import gateway_app
+from helexa.opaque import Opaque
 
 VERSION = "anthropic-version: 2023-06-01"
 GUARDED = Door(token="s3cret", believe_principals=True)
@@ -124,7 +127,9 @@ async def test_one_model_is_told_in_either_shape(start: Start, tmp_path: Path) -
 
 
 async def test_a_probe_of_the_base_url_is_answered(start: Start, tmp_path: Path) -> None:
-    peer = await (await start(gateway_app(make_api(tmp_path), Limits()))).connect()
+    api = make_api(tmp_path)
+    nowhere = Opaque(lambda name: CatalogueModel(name), lambda: (), {}, Unmetered())
+    peer = await (await start(gateway_app(api, nowhere, api.recorder, Limits()))).connect()
     for line in ("HEAD /", "GET /", "HEAD /health", "HEAD /v1/models"):
         assert (await peer.ask(line)).status == 200
 

@@ -2,9 +2,10 @@
 
 import pytest
 
+from helexa.accounts.keys import ANONYMOUS_KEY, Key
 from helexa.conversation import ANONYMOUS, Principal
 from helexa.errors import HelexaError
-from helexa.http.doors import Admitted, Door, Head, Preflight, cors_headers, decide, principal
+from helexa.http.doors import Admitted, Door, Head, Preflight, cors_headers, decide, key_told
 
 MIB = 2**20
 OPEN = Door()
@@ -261,9 +262,9 @@ def test_a_stranger_learns_nothing_about_bodies() -> None:
 
 
 def test_who_showed_the_token_is_authenticated() -> None:
-    assert decide(head(SHOWN), GUARDED, MIB) == Admitted(ANONYMOUS, True)
-    assert decide(head(path="/health"), GUARDED, MIB) == Admitted(ANONYMOUS, False)
-    assert decide(head(), OPEN, MIB) == Admitted(ANONYMOUS, False)
+    assert decide(head(SHOWN), GUARDED, MIB) == Admitted(ANONYMOUS_KEY, True)
+    assert decide(head(path="/health"), GUARDED, MIB) == Admitted(ANONYMOUS_KEY, False)
+    assert decide(head(), OPEN, MIB) == Admitted(ANONYMOUS_KEY, False)
 
 
 def test_a_token_is_never_shown() -> None:
@@ -299,24 +300,25 @@ ACME = Principal("acme", "k1")
 def test_account_and_key_are_believed_only_from_whom_we_trust(
     peer: str, token_presented: bool | None, trusted: tuple[str, ...], expected: Principal
 ) -> None:
-    assert principal(NAMED_HEADERS, peer, token_presented, trusted) == expected
+    told = key_told(NAMED_HEADERS, peer, token_presented, trusted)
+    assert told.principal == expected
 
 
 def test_a_key_is_called_like_its_account_unless_it_has_a_name() -> None:
-    assert principal(NAMED_HEADERS[:1], "::1", None, ()) == Principal("acme", "acme")
-    assert principal(NAMED_HEADERS[1:], "::1", None, ()) == ANONYMOUS
+    assert key_told(NAMED_HEADERS[:1], "::1", None, ()).principal == Principal("acme", "acme")
+    assert key_told(NAMED_HEADERS[1:], "::1", None, ()).principal == ANONYMOUS
 
 
 @pytest.mark.parametrize("account", [b"", b"a b", b"a\x7f", b"\xff", b"x" * 129])
 def test_an_account_that_could_spoil_a_label_is_refused(account: bytes) -> None:
     with pytest.raises(HelexaError, match="printable"):
-        principal([(b"x-helexa-account-id", account)], "::1", None, ())
+        key_told([(b"x-helexa-account-id", account)], "::1", None, ())
 
 
 def test_a_listener_that_believes_nobody_sees_everyone_as_anonymous() -> None:
-    assert decide(head(*NAMED_HEADERS), OPEN, MIB) == Admitted(ANONYMOUS, False)
+    assert decide(head(*NAMED_HEADERS), OPEN, MIB) == Admitted(ANONYMOUS_KEY, False)
     believing = Door(believe_principals=True)
-    assert decide(head(*NAMED_HEADERS), believing, MIB) == Admitted(ACME, False)
+    assert decide(head(*NAMED_HEADERS), believing, MIB) == Admitted(Key(ACME), False)
 
 
 # -- shape and body --------------------------------------------------------------------------------

@@ -152,6 +152,17 @@ async def test_who_waits_is_told_at_once_when_it_is_for_something_else(
     assert b": decode" not in told
 
 
+async def test_a_better_place_in_the_queue_is_told_at_once(
+    room: OpenRoom, virtual_time: MockClock
+) -> None:
+    places = [[Progress("queued", ahead, 4)] for ahead in (3, 3, 4, 2, 0)]
+    here = await room(3.0, *places, HELLO, END)
+    await here.ask(CHAT, stream=True)
+    told = (await here.peer.reply()).body
+    shown = [f": queued {ahead}/4\n".encode() in told for ahead in (2, 0, 4)]
+    assert shown == [True, True, False]
+
+
 async def test_an_answer_that_comes_in_time_has_no_sign_of_life(
     room: OpenRoom, virtual_time: MockClock
 ) -> None:
