@@ -5,24 +5,27 @@ The life of one request, and where to read it:
  1  http/server, http/guard   bytes come in at a listener, past its door
  2  http/inference            the route: one request from its bytes to the last byte of its answer
  3  wire/                     one of four dialects becomes a neutral `conversation.Conversation`
- 4  gateway                   alias, prompt, length; sees to it that the model is loaded
+ 4  gateway                   alias, prompt, length, budget; another node is tried where one fails
  5  library, prompts, text/   chat template in a process (renderers), tokenizer and grammar in threads
- 6  actors/node               which model is where on this host, and its supervision
- 7  actors/admission          the line before one model: bounded, fair, explained
- 8  actors/model              one loaded model: its admission, its life
- 9  actors/generation         one admitted request: sequences out, events back
-10  actors/device             Trio's side of a device: orders go in, notices come back
-11  engine/                   torch's side: loads, scheduler, sequences, sampling, one thread per device
-12  text/answer, text/markup  tokens become text, reasoning and tool calls; stop strings are found
-13  wire/                     events become the dialect's bytes, http/stream sends them
-14  recorder                  record, metrics and log line, however it ended
+ 6  accounts/, actors/ledger  room is reserved for what the answer may take, and settled to what it took
+ 7  actors/fleet              which node answers; what is loaded where, and what leaves for it
+ 8  nodes/                    the node's port: this host's own (`local`), or one over HTTP (`relay`)
+ 9  actors/node               which model is where on this host, and its supervision
+10  actors/admission          the line before one model: bounded, fair, explained
+11  actors/model              one loaded model: its admission, its life
+12  actors/generation         one admitted request: sequences out, events back
+13  actors/device             Trio's side of a device: orders go in, notices come back
+14  engine/                   torch's side: loads, scheduler, sequences, sampling, one thread per device
+15  text/answer, text/markup  tokens become text, reasoning and tool calls; stop strings are found
+16  wire/                     events become the dialect's bytes, http/stream sends them
+17  recorder                  record, metrics and log line, however it ended
 
 Beside that road:
 
 config/    what can be set, and reading it strictly       fleet/    pure decisions and their values
 store/     models as files: fetched, checked, prepared    devices/  CUDA driver, NVML, the CPU
 control/   the Unix socket that `helexa-ctl` (ctl) asks   clients/  ready configurations for clients
-responses  what a client may continue by its id           serve, local   the process put together
+responses  what a client may continue by its id           serve, local, front, accounting  all put together
 scripts, actors/script   models whose tokens come from rules
 state, desired, records, capture, logs, metrics, service  what outlives a request or the process
 

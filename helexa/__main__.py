@@ -1,4 +1,4 @@
-"""The `helexa` command: serve, check, doctor, models, client-config."""
+"""The `helexa` command: serve, init, check, doctor, models, client-config, restore."""
 
 import argparse
 import os
@@ -13,8 +13,8 @@ import trio
 from helexa import __version__, logs
 from helexa.config import command as check
 from helexa.config.places import places
-from helexa.config.read import config_warnings, read_all
-from helexa.errors import ConfigError, HelexaError
+from helexa.config.read import config_file, config_warnings, read_all
+from helexa.errors import ConfigError, HelexaError, StateInUse
 from helexa.service import Exit, ending, file_limit_warning, raise_file_limit
 
 log = logs.get("helexa.main")
@@ -27,6 +27,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ConfigError as error:
         check.print_mistakes(error)
         return Exit.CONFIG
+    except StateInUse as error:
+        print(error, file=sys.stderr)
+        return Exit.STATE_IN_USE
     except HelexaError as error:
         print(error.message, file=sys.stderr)
         return Exit.CRASHED
@@ -46,12 +49,18 @@ def parser() -> argparse.ArgumentParser:
     made.set_defaults(run=check.run)
     made = verbs.add_parser("doctor", parents=[common], help="what each device can do, and why not")
     made.set_defaults(run=doctor)
+    from helexa.config import init
+
+    init.register(verbs)
     from helexa.store import command as models
 
     models.register(verbs, [common]).set_defaults(run=store)
     from helexa.clients import command as clients
 
     clients.register(verbs, [common]).set_defaults(run=client_config)
+    from helexa.accounts import command as accounts
+
+    accounts.register(verbs, [common])
     return top
 
 
@@ -67,7 +76,10 @@ def serve(args: argparse.Namespace) -> NoReturn:
     if too_few:
         log.warning("too few open files", reason=too_few)
     where = places(config, os.environ)
-    run_to_end(partial(serve_all, config, catalogue, where, ring, os.environ, greet=args.greet))
+    file = config_file(args.config)
+    run_to_end(
+        partial(serve_all, config, catalogue, where, ring, os.environ, file, greet=args.greet)
+    )
 
 
 def run_to_end(serving: Callable[[], Awaitable[Exit]]) -> NoReturn:

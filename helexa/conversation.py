@@ -320,8 +320,20 @@ class Finished:
     usage: Usage
 
 
+@frozen
+class Passed:
+    """Bytes of the answer as another server wrote them, in the client's own dialect.
+
+    The other events of their batch tell what is in them, for those who count: they are not written.
+    `tokens` is about how many tokens of the answer are in it.
+    """
+
+    data: bytes
+    tokens: int = 0
+
+
 Delta = TextDelta | ReasoningDelta | ToolCallStarted | ToolCallDelta
-Event = Progress | Started | PromptScored | Delta | ChoiceFinished | Finished
+Event = Progress | Started | PromptScored | Delta | ChoiceFinished | Finished | Passed
 
 # A generation: its events in order, those that came together in one batch.
 Events = AsyncGenerator[Sequence[Event], None]

@@ -6,23 +6,21 @@ Exit codes: 0 done, 1 refused or cut short, 2 wrong arguments, 3 no helexa answe
 import argparse
 import json
 import os
-import re
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from helexa import __version__
-from helexa.control import screen
+from helexa.control import account_commands, node_commands, screen
+from helexa.control.asking import ANSWER_SECONDS, change, reading, show, sockets
 from helexa.control.client import Ended, NoDaemon, Refused, ask
-from helexa.control.paths import candidates
+from helexa.control.times import seconds
 from helexa.escape import escape
 
-ANSWER_SECONDS = 15.0  # for what only reads; a load may take its time
 WATCH_SECONDS = 2.0
-CLEAR, CLEAR_LINE = "\x1b[H\x1b[J", "\r\x1b[K"
-UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+CLEAR = "\x1b[H\x1b[J"
 
 Json = Any
 
@@ -66,7 +64,7 @@ def status(args: argparse.Namespace) -> int:
 
 
 def models(args: argparse.Namespace) -> int:
-    found = list(reading(args, "models", {}))
+    found = list(reading(args, "models", named(args)))
     return show(args, found, screen.models(found) or ["no models"])
 
 
@@ -101,18 +99,38 @@ def logs(args: argparse.Namespace) -> int:
 
 
 def load(args: argparse.Namespace) -> int:
-    return change(args, "load", {"model": args.model})
+    return change(args, "load", {"model": args.model, **named(args)})
 
 
 def unload(args: argparse.Namespace) -> int:
-    return change(args, "unload", {"model": args.model})
+    return change(args, "unload", {"model": args.model, **named(args)})
 
 
 def reload(args: argparse.Namespace) -> int:
     return change(args, "reload", {})
 
 
+def plan(args: argparse.Namespace) -> int:
+    found = list(reading(args, "plan", {"model": args.model}))
+    return show(args, found, [line for told in found for line in screen.plan(told)])
+
+
+def pin(args: argparse.Namespace) -> int:
+    return change(args, "pin", {"model": args.model, **named(args)})
+
+
+def unpin(args: argparse.Namespace) -> int:
+    return change(args, "unpin", {"model": args.model, **named(args)})
+
+
+def named(args: argparse.Namespace) -> dict[str, Json]:
+    """The node that is meant, if one is named."""
+    return {"node": args.node} if args.node else {}
+
+
 def drain(args: argparse.Namespace) -> int:
+    if args.node:
+        return change(args, "drain", {"node": args.node, "off": args.off})
     try:
         return change(args, "drain", {})
     except Ended:
@@ -122,43 +140,6 @@ def drain(args: argparse.Namespace) -> int:
 
 def capture(args: argparse.Namespace) -> int:
     return change(args, "capture", {"key": args.key, "seconds": args.seconds})
-
-
-def change(args: argparse.Namespace, verb: str, asked: dict[str, Json]) -> int:
-    """Ask for a change and tell what comes of it, however long it takes."""
-    moving = sys.stderr.isatty() and not args.json
-    for item in ask(sockets(args), verb, asked, None):
-        if args.json:
-            print(json.dumps(item), flush=True)
-        elif "message" in item:
-            if moving:
-                print(CLEAR_LINE, end="", file=sys.stderr, flush=True)
-            print(escape(item["message"]), flush=True)
-        elif moving:
-            print(f"{CLEAR_LINE}{progress(item)}", end="", file=sys.stderr, flush=True)
-    return 0
-
-
-def progress(item: Json) -> str:
-    """`loading 45 %` of {"phase", "done", "total"}."""
-    part = f" {100 * item.get('done', 0) / item['total']:.0f} %" if item.get("total") else ""
-    return escape(str(item.get("phase", ""))) + part
-
-
-# -- asking and showing ------------------------------------------------------------------------------
-
-
-def reading(args: argparse.Namespace, verb: str, asked: dict[str, Json]) -> Iterator[Json]:
-    return ask(sockets(args), verb, asked, ANSWER_SECONDS)
-
-
-def sockets(args: argparse.Namespace) -> list[Path]:
-    return [args.socket] if args.socket else candidates(os.environ)
-
-
-def show(args: argparse.Namespace, found: list[Json], lines: list[str]) -> int:
-    print("\n".join(json.dumps(item) for item in found) if args.json else "\n".join(lines))
-    return 0
 
 
 def speaks_unicode() -> bool:
@@ -185,11 +166,22 @@ def parser() -> argparse.ArgumentParser:
 
     made = verb(status, "roles, devices, models, last errors")
     made.add_argument("--watch", action="store_true", help="again every two seconds")
-    verb(models, "the models and what they do")
+    on_node: dict[str, Any] = {"metavar": "NAME", "help": "that of this name, of a gateway's nodes"}
+    verb(models, "the models and what they do").add_argument("--node", **on_node)
     verb(why_limit, "what bounds a model's context").add_argument("model")
-    verb(load, "load a model, also one that failed before").add_argument("model")
-    verb(unload, "finish a model's requests and free its memory").add_argument("model")
-    verb(drain, "take no more requests, finish those in hand, and stop")
+    for run, help in (
+        (load, "load a model, also one that failed before"),
+        (unload, "finish a model's requests and free its memory"),
+        (pin, "never evict a model to make room for another"),
+        (unpin, "let a model be evicted again, until helexa restarts"),
+    ):
+        made = verb(run, help)
+        made.add_argument("model")
+        made.add_argument("--node", **on_node)
+    verb(plan, "where a model would be loaded, and what would leave for it").add_argument("model")
+    made = verb(drain, "take no more requests, finish those in hand, and stop; or only one node")
+    made.add_argument("node", nargs="?", metavar="NODE", help="send this node no more requests")
+    made.add_argument("--off", action="store_true", help="send it requests again")
     verb(reload, "read the catalogue again")
     made = verb(logs, "the last log lines")
     made.add_argument("-f", "--follow", action="store_true", help="and every new one")
@@ -211,14 +203,9 @@ def parser() -> argparse.ArgumentParser:
         metavar="TIME",
         help="such as 90s, 10m (the default) or 2h; 0 ends it",
     )
+    account_commands.register(verbs, common)
+    node_commands.register(verbs, common)
     return top
-
-
-def seconds(text: str) -> float:
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", text)
-    if found is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is no time such as 90s, 10m or 2h")
-    return float(found[1]) * UNITS[found[2]]
 
 
 if __name__ == "__main__":

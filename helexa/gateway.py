@@ -1,123 +1,257 @@
-"""The gateway: from a client's conversation to the node that answers it.
+"""The gateway: from a client's request to the node that answers it.
 
-It resolves the alias, has the prompt counted and checked, sees to it that the model is loaded, and
-passes the answer on.  It keeps no state but how many wait for a load.
+It resolves the alias, has the prompt counted and checked, has room reserved for the answer, finds the
+node with the fleet's help, and passes the answer on.  It keeps no state: who is where is the fleet's
+to know, and what was spent the ledger's.
 """
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 
 import trio
-from attrs import evolve
+from attrs import define, evolve, field
 
-from helexa.actors.admission import ModelGone
-from helexa.actors.node import Node, tick_seconds
-from helexa.config.schema import Config
-from helexa.conversation import Conversation, Events, Progress
-from helexa.errors import Busy, NotLoaded, ServiceUnavailable
+from helexa.accounts.keys import Key
+from helexa.accounts.provider import Budgets
+from helexa.actors.fleet import Acquire, Fleet, Outcome
+from helexa.charge import Charge, wanted
+from helexa.conversation import Conversation, Event, Events, Progress
+from helexa.errors import (
+    Busy,
+    Forbidden,
+    HelexaError,
+    InsufficientVram,
+    ModelNotFound,
+    NotLoaded,
+    ServiceUnavailable,
+    UpstreamError,
+    UpstreamMalformed,
+)
 from helexa.fleet.catalogue import CatalogueModel
-from helexa.fleet.known import NotFetched
+from helexa.fleet.known import Known, too_long
+from helexa.fleet.limits import Limit
+from helexa.fleet.listing import tightest
+from helexa.fleet.routing import NoOther
+from helexa.nodes.asked import Asked, Prepared
+from helexa.nodes.local import LocalPort
+from helexa.nodes.port import NodeLost, NodePort
 from helexa.shelf import Shelf
+from helexa.text.prompt import Prompt
 from helexa.trace import Trace
 
 UNDER_WAY = Progress("queued")  # between two steps: whoever waits may look at the clock
-MAX_TRIES = 3  # a model may be unloaded between its load and our place in its line
+MAX_TRIES = 4  # nodes may be lost, and models unloaded between their load and our place in the line
+BYTES_PER_TOKEN = 4  # of a body, where nobody here can count its tokens
+# Another node may do better.
+ELSEWHERE = (ServiceUnavailable, Busy, NotLoaded, InsufficientVram, UpstreamMalformed)
 
 
 class Gateway:
-    def __init__(self, config: Config, shelf: Shelf, node: Node | None) -> None:
+    """`local` is this host's own node, which reads the prompts of models whose files are here.
+
+    A request that waits is told so every `tick_seconds`; it waits `load_wait_seconds` for a load.
+    """
+
+    def __init__(
+        self,
+        shelf: Shelf,
+        fleet: Fleet,
+        ports: Mapping[str, NodePort],
+        local: LocalPort | None,
+        budgets: Budgets,
+        tick_seconds: float,
+        load_wait_seconds: float,
+    ) -> None:
         self._shelf = shelf
-        self._node = node
-        self._fleet = config.fleet
-        self._tick_seconds = tick_seconds(config)
-        self.num_load_waiters = 0
+        self._fleet = fleet
+        self._ports = ports
+        self._local = local
+        self._budgets = budgets
+        self._tick_seconds = tick_seconds
+        self._load_wait_seconds = load_wait_seconds
 
-    @property
-    def node(self) -> Node:
-        if self._node is None:
-            raise ServiceUnavailable("no node of this fleet is healthy", retry_after=5)
-        return self._node
-
-    async def generate(self, conversation: Conversation, trace: Trace) -> Events:
+    async def generate(self, asked: Asked, trace: Trace) -> Events:
         """The answer's events, with Progress while it waits for a load, a slot or the prompt.
 
         Raises a HelexaError; whatever was taken is given back when the generator is closed.
         """
-        entry = self._shelf.resolve(conversation.model)
+        entry = self.resolve(asked.conversation.model)
         trace.model = entry.id
-        conversation = evolve(conversation, model=entry.id)
-        try:
-            known = await self.node.known(entry)
-        except NotFetched:
-            async with aclosing(self._load(entry, trace)) as waiting:
+        check_allowed(asked.key, entry)
+        asked = evolve(asked, conversation=evolve(asked.conversation, model=entry.id))
+        prepared, known = estimated(asked, entry), await self._known(entry)
+        if self._local is not None and known is not None:
+            preparing = self._local.prepare(known, asked.conversation)
+            async with aclosing(preparing.waiting(self._tick_seconds)) as waiting:
                 async for progress in waiting:
                     yield [progress]
-            known = await self.node.known(entry)
-        preparing = self.node.prepare(known, conversation)
-        async with aclosing(preparing.waiting(self._tick_seconds)) as waiting:
-            async for progress in waiting:
-                yield [progress]
-        prompts = await preparing.reply.wait()
-        yield [UNDER_WAY]
-        num_tokens = sum(len(prompt.ids) for prompt in prompts)
-        trace.note(f"model {entry.id}: {num_tokens} prompt tokens")
-        for _ in range(MAX_TRIES):
-            answer = self.node.generate(known, conversation, prompts, trace)
+            prepared = counted(prepared, known, await preparing.reply.wait())
+        limit = self._limit(entry, known)
+        check_length(prepared, limit)
+        trace.note(told_tokens(prepared))
+        with await self._budgets.reserve(wanted(prepared, limit, trace)) as reservation:
+            prepared = evolve(prepared, max_tokens=reservation.max_output)
+            charge = Charge(reservation, prepared, trace)
             try:
-                async with aclosing(answer) as batches:
+                yield [UNDER_WAY]
+                async with aclosing(self._answer(prepared, trace)) as batches:
                     async for batch in batches:
+                        charge.saw(batch)
                         yield batch
-                return
-            except ModelGone:
-                trace.note("the model was unloaded before the request was admitted")
-            except NotLoaded:
-                async with aclosing(self._load(entry, trace)) as waiting:
-                    async for progress in waiting:
-                        yield [progress]
-        raise ServiceUnavailable(
-            f"model {entry.id} was unloaded {MAX_TRIES} times while this request waited for it",
-            retry_after=5,
-        )
+            finally:
+                charge.settle()
 
     async def count(self, conversation: Conversation) -> int:
         """The exact number of prompt tokens that `generate` would read; nothing is loaded for it."""
-        entry = self._shelf.resolve(conversation.model)
-        known = await self.node.known(entry)
-        return await self.node.count(known, evolve(conversation, model=entry.id))
+        entry = self.resolve(conversation.model)
+        if self._local is None:
+            raise ServiceUnavailable("This gateway has no node beside it, and so no tokenizers.")
+        known = await self._local.known(entry)
+        return await self._local.count(known, evolve(conversation, model=entry.id))
 
-    async def _load(self, entry: CatalogueModel, trace: Trace) -> AsyncGenerator[Progress, None]:
-        """Have the model loaded, once for all who ask."""
-        if self.num_load_waiters >= self._fleet.max_load_waiters:
-            raise Busy(
-                f"{self.num_load_waiters} requests wait for models to load already", retry_after=5
-            )
-        began_at = trio.current_time()
-        trace.note(f"model {entry.id} is not loaded: waiting for its load")
-        self.num_load_waiters += 1
+    def resolve(self, name: str) -> CatalogueModel:
+        """The catalogue's entry, or one for a model that a node has without being listed."""
         try:
-            async with aclosing(self._wait_for_load(entry)) as waiting:
-                async for progress in waiting:
-                    yield progress
-        finally:
-            self.num_load_waiters -= 1
-            trace.load_seconds += trio.current_time() - began_at
-        trace.note(f"loaded after {trace.load_seconds:.3f} s")
+            return self._shelf.resolve(name)
+        except ModelNotFound:
+            if any(view.up and view.model(name) for view in self._fleet.views):
+                return CatalogueModel(id=name)
+            raise
 
-    async def _wait_for_load(self, entry: CatalogueModel) -> AsyncGenerator[Progress, None]:
-        load = self.node.load(entry)
-        deadline = trio.current_time() + self._fleet.load_wait_secs
-        async with aclosing(load.reply.ticks(self._tick_seconds, deadline)) as ticks:
-            async for _ in ticks:
-                yield await self._load_progress(entry)
-        if not load.reply.given:
-            raise ServiceUnavailable(
-                f"model {entry.id} is still loading after {self._fleet.load_wait_secs:.0f} s",
-                retry_after=5,
+    # -- before the node -----------------------------------------------------------------------------
+
+    async def _known(self, entry: CatalogueModel) -> Known | None:
+        """What the model's files on this host say, if there are any."""
+        if self._local is None:
+            return None
+        try:
+            return await self._local.known(entry)
+        except HelexaError:  # the node that is to answer says what is wrong
+            return None
+
+    def _limit(self, entry: CatalogueModel, known: Known | None) -> Limit | None:
+        """The tightest that is published for the model; without one, what its files here say."""
+        published = tightest(
+            found.entry.limit
+            for view in self._fleet.views
+            if view.up and (found := view.model(entry.id)) and found.entry.loaded
+        )
+        return published or (known.limit if known else None)
+
+    # -- the node ------------------------------------------------------------------------------------
+
+    async def _answer(self, prepared: Prepared, trace: Trace) -> Events:
+        """The answer of whichever node gives it; until the first token another one may be tried."""
+        avoid: frozenset[str] = frozenset()
+        said: HelexaError | None = None  # by the node that was tried last
+        for _ in range(MAX_TRIES):
+            attempt = Attempt(
+                self._fleet.acquire(prepared.entry, session=prepared.asked.session, avoid=avoid)
             )
-        await load.reply.wait()
+            try:
+                async with aclosing(self._wait(attempt.acquire, trace)) as waiting:
+                    async for progress in waiting:
+                        yield [progress]
+                port = await self._leased(attempt, trace)
+                async with aclosing(port.generate(prepared, trace)) as batches:
+                    async for batch in batches:
+                        attempt.saw(batch)
+                        yield batch
+                attempt.ended()
+                return
+            except NoOther:
+                raise said or ServiceUnavailable("no other node has the model") from None
+            except HelexaError as error:
+                attempt.failed(error)
+                if attempt.has_begun or not isinstance(error, ELSEWHERE) or not attempt.node:
+                    raise
+                said = error
+                avoid |= attempt.to_avoid(error)
+                trace.note(f"node {attempt.node}: {error.message}; another try")
+            finally:
+                self._fleet.leave(attempt.acquire, attempt.outcome)
+        assert said is not None
+        raise said
 
-    async def _load_progress(self, entry: CatalogueModel) -> Progress:
-        state = (await self.node.status()).model(entry.id)
-        if state is None:
-            return Progress("loading")
-        return Progress("loading", state.done_bytes, state.total_bytes)
+    async def _wait(self, acquire: Acquire, trace: Trace) -> AsyncGenerator[Progress, None]:
+        """Progress until the fleet has a node, or ServiceUnavailable when that takes too long."""
+        began_at = trio.current_time()
+        deadline = began_at + self._load_wait_seconds
+        async with aclosing(acquire.reply.ticks(self._tick_seconds, deadline)) as ticks:
+            async for _ in ticks:
+                yield acquire.progress()
+        waited = trio.current_time() - began_at
+        if acquire.progress().phase == "loading":
+            trace.load_seconds += waited
+        if not acquire.reply.given:
+            raise ServiceUnavailable(
+                f"model {acquire.entry.id} is still not there after {waited:.0f} s", retry_after=5
+            )
+
+    async def _leased(self, attempt: "Attempt", trace: Trace) -> NodePort:
+        lease = await attempt.acquire.reply.wait()
+        trace.note(lease.why)
+        trace.node = attempt.node = lease.node
+        attempt.sent_at = trio.current_time()
+        return self._ports[lease.node]
+
+
+@define(eq=False)
+class Attempt:
+    """One try at a node, and what the fleet is told of it at its end."""
+
+    acquire: Acquire
+    node: str = field(default="", init=False)
+    sent_at: float = field(default=0.0, init=False)
+    has_begun: bool = field(default=False, init=False)
+    outcome: Outcome = field(default=Outcome("cancelled"), init=False)
+
+    def saw(self, batch: Sequence[Event]) -> None:
+        self.has_begun = self.has_begun or not all(isinstance(each, Progress) for each in batch)
+
+    def ended(self) -> None:
+        self.outcome = Outcome("ok", trio.current_time() - self.sent_at)
+
+    def failed(self, error: HelexaError) -> None:
+        self.outcome = Outcome("cancelled")
+        if isinstance(error, NotLoaded):
+            self.outcome = Outcome("gone")
+        elif isinstance(error, NodeLost):
+            self.outcome = Outcome("lost")
+        elif isinstance(error, UpstreamError):
+            self.outcome = Outcome("failed")
+        elif error.status == 503:
+            self.outcome = Outcome("refused")
+
+    def to_avoid(self, error: HelexaError) -> frozenset[str]:
+        """A node that only does not have the model any more may load it again."""
+        return frozenset() if isinstance(error, NotLoaded) else frozenset({self.node})
+
+
+def check_allowed(key: Key, entry: CatalogueModel) -> None:
+    if not key.may_use((entry.id, *entry.aliases)):
+        raise Forbidden(f"This key may not use model {entry.id}.", param="model")
+
+
+# -- what is known of a request ------------------------------------------------------------------------
+
+
+def estimated(asked: Asked, entry: CatalogueModel) -> Prepared:
+    return Prepared(asked, entry, -(-asked.body_bytes // BYTES_PER_TOKEN))
+
+
+def counted(prepared: Prepared, known: Known, prompts: Sequence[Prompt]) -> Prepared:
+    num_tokens = sum(len(prompt.ids) for prompt in prompts)
+    return evolve(prepared, num_tokens=num_tokens, prompts=prompts, known=known)
+
+
+def check_length(prepared: Prepared, limit: Limit | None) -> None:
+    longest = prepared.longest_prompt
+    if limit is not None and longest > limit.input:
+        param = "prompt" if prepared.asked.conversation.texts else "messages"
+        raise too_long(limit, longest, param=param)
+
+
+def told_tokens(prepared: Prepared) -> str:
+    about = "" if prepared.exact else "about "
+    return f"model {prepared.entry.id}: {about}{prepared.num_tokens} prompt tokens"

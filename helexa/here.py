@@ -9,6 +9,7 @@ from helexa.actors.node import Node
 from helexa.conversation import Conversation, Events
 from helexa.errors import ServiceUnavailable
 from helexa.loads import Loads
+from helexa.nodes.asked import Asked
 from helexa.trace import Trace
 
 
@@ -20,8 +21,9 @@ class Here:
     loads: Loads
     tick_seconds: float
 
-    async def generate(self, conversation: Conversation, trace: Trace) -> Events:
+    async def generate(self, asked: Asked, trace: Trace) -> Events:
         """The answer's events, with Progress while it waits for its prompt or a slot."""
+        conversation = asked.conversation
         model = self.loads.id_of(conversation.model)
         known = await self.node.loaded(model)
         trace.model = model

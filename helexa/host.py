@@ -3,16 +3,19 @@
 from typing import Any
 
 import trio
-from attrs import evolve, frozen
+from attrs import frozen
 
 from helexa.actors.node import Node
 from helexa.actors.place import ModelState, NodeStatus
+from helexa.conversation import Json
 from helexa.devices.discovery import Discovery
 from helexa.devices.shapes import discovery_host, health_device
 from helexa.errors import HelexaError
-from helexa.fleet.catalogue import Catalogue, CatalogueModel
-from helexa.fleet.entry import Location, ModelEntry, ModelStatus
+from helexa.fleet.catalogue import CatalogueModel
+from helexa.fleet.entry import ModelEntry, ModelStatus
 from helexa.fleet.known import Known
+from helexa.library import Library
+from helexa.wire.models import write_node_entry
 
 
 @frozen(eq=False)
@@ -21,10 +24,15 @@ class Host:
 
     node: Node
     discovery: Discovery
+    library: Library
     started_at: float  # on Trio's clock
 
     def uptime_seconds(self) -> int:
         return int(trio.current_time() - self.started_at)
+
+    async def stored(self) -> frozenset[str]:
+        """The names in the store of the models whose files are here."""
+        return await self.library.stored()
 
     async def entries(self) -> list[ModelEntry]:
         """The models of the node."""
@@ -37,6 +45,10 @@ class Host:
             "max_prompt_tokens": self.node.max_prompt_tokens,
         }
 
+    async def models_json(self) -> list[Json]:
+        states = (await self.node.status()).models
+        return [write_node_entry(entry_of(state), state.error) for state in states]
+
     async def health_json(self) -> dict[str, Any]:
         status = await self.node.status()
         return {
@@ -48,15 +60,25 @@ class Host:
                 if device.readings is not None
             ],
             "activation": activation_json(status),
-            "models": [
-                {
-                    "id": model.entry.id,
-                    "in_flight": model.in_flight,
-                    "queue_depth": model.queue_depth,
-                }
-                for model in status.models
-            ],
+            "models": [load_json(state) for state in status.models],
         }
+
+
+def load_json(state: ModelState) -> dict[str, Any]:
+    """How busy a model is, and what else gateways plan with; no seconds before the first request."""
+    told = {
+        "id": state.entry.id,
+        "in_flight": state.in_flight,
+        "queue_depth": state.queue_depth,
+        "width": state.occupancy.max_in_flight,
+        "waiting_keys": state.occupancy.waiting_keys,
+        "expected_wait_seconds": round(state.occupancy.expected_wait_seconds, 3),
+        "spare_mb": state.spare_mb,
+        "done_bytes": state.done_bytes,
+        "total_bytes": state.total_bytes,
+    }
+    seconds = state.occupancy.service_seconds
+    return told if seconds is None else told | {"service_seconds": round(seconds, 3)}
 
 
 def activation_json(status: NodeStatus) -> dict[str, Any]:
@@ -96,29 +118,8 @@ def described(
     )
 
 
-async def fleet_entries(catalogue: Catalogue, node: Node | None) -> list[ModelEntry]:
-    """The gateway's list: the catalogue, and what is loaded beside it."""
-    if node is None:
-        return [described(entry, None, "unloaded", None) for entry in catalogue.models]
-    status = await node.status()
-    listed = {entry.id for entry in catalogue.models}
-    others = [state.entry for state in status.models if state.entry.id not in listed]
-    return [await _fleet_entry(entry, node, status) for entry in (*catalogue.models, *others)]
-
-
 async def known_or_none(node: Node, entry: CatalogueModel) -> Known | None:
     try:
         return await node.known(entry)
     except HelexaError:
         return None
-
-
-async def _fleet_entry(entry: CatalogueModel, node: Node, status: NodeStatus) -> ModelEntry:
-    state = status.model(entry.id)
-    known = state.known if state and state.known else await known_or_none(node, entry)
-    shown = described(entry, known, state.status if state else "unloaded", state)
-    return evolve(
-        shown,
-        feasible_on=(node.name,) if known and node.could_fit(known) else (),
-        locations=(Location(node.name, state.status),) if state else (),
-    )

@@ -163,6 +163,10 @@ class Library:
     async def find(self, name: str) -> StoredModel | None:
         return await self._read(self._store.find, name)
 
+    async def stored(self) -> frozenset[str]:
+        """The names of the models in the store."""
+        return frozenset(await run(self._reads, self._store.names))
+
     async def touch(self, entry: CatalogueModel) -> None:
         """The model was loaded: remember its use.
 
@@ -240,6 +244,7 @@ def known_of(
         max_prompt_tokens=limits.max_prompt_tokens,
         kv_budget_mb=entry.kv_budget_mb,
         prefill_limit_seconds=entry.prefill_limit_seconds,
+        kv_dtype=entry.kv_dtype,
     )
     return Known(
         entry=entry,

@@ -1,26 +1,30 @@
 """What may be loaded by whoever can reach the node or the control socket."""
 
 from fnmatch import fnmatchcase
+from typing import Literal
 
 from attrs import frozen
 
-from helexa import logs
-from helexa.config.checks import is_model_id
+from helexa.config.checks import Unfit, is_model_id
 from helexa.errors import Forbidden, InvalidRequest, ModelNotFound
-from helexa.fleet.catalogue import NO_QUANT, CatalogueModel
+from helexa.fleet.catalogue import CatalogueModel
+from helexa.fleet.quant import POLICIES, is_known
 from helexa.library import Library
 from helexa.shelf import Shelf
 from helexa.store import StoredModel
 from helexa.store.source import name_of
 
-log = logs.get("helexa.node")
-
+Download = Literal["never", "on_demand"]
 OUR_HARNESSES = ("torch", "candle", "script")
 
 
 @frozen
 class LoadSpec:
-    """What POST /models/load names; `devices` are indexes, empty for any."""
+    """What POST /models/load names; `devices` are indexes, empty for any.
+
+    `on_demand` says that a request of some gateway's asks, and nobody who may have files fetched: that
+    `download` alone allows, of a source that this node takes.
+    """
 
     model_id: str
     source: str = ""
@@ -28,6 +32,8 @@ class LoadSpec:
     quant: str = ""
     tensor_parallel: int = 1
     devices: tuple[int, ...] = ()
+    on_demand: bool = False
+    download: Download = "never"
 
 
 @frozen(eq=False)
@@ -57,6 +63,8 @@ class Loads:
             )
         if entry is not None:
             return entry
+        if spec.source and spec.on_demand:
+            return await self._for_gateway(spec)
         if spec.source:
             return await self._from_source(spec)
         stored = await self.library.find(spec.model_id)
@@ -80,18 +88,38 @@ class Loads:
         return hub_name if stored.source.startswith("hf:") and is_free else stored.name
 
     async def _from_source(self, spec: LoadSpec) -> CatalogueModel:
-        if not any(fnmatchcase(spec.source, pattern) for pattern in self.allow_sources):
+        self._check_source(spec.source)
+        check_id(spec.model_id)
+        stored = await self.library.add(spec.source)
+        return CatalogueModel(id=spec.model_id, source=stored.source)
+
+    async def _for_gateway(self, spec: LoadSpec) -> CatalogueModel:
+        """Files that are here may be loaded by whoever may load; others come in with the load."""
+        check_id(spec.model_id)
+        stored = await self.library.find(spec.source)
+        if stored is not None:
+            return CatalogueModel(id=spec.model_id, source=stored.source)
+        if spec.download == "on_demand":
+            self._check_source(spec.source)
+        try:
+            return CatalogueModel(id=spec.model_id, source=spec.source, download=spec.download)
+        except Unfit as error:
+            raise InvalidRequest(f"`source` must be {error.expected}.", param="source") from None
+
+    def _check_source(self, source: str) -> None:
+        if not any(fnmatchcase(source, pattern) for pattern in self.allow_sources):
             raise Forbidden(
                 "This node takes no source over the network; `[node] allow_sources` can let it in.",
                 param="source",
             )
-        if not is_model_id(spec.model_id):
-            raise InvalidRequest(
-                f'{spec.model_id[:200]!r} cannot be a model\'s id: write one such as "qwen3-8b".',
-                param="model_id",
-            )
-        stored = await self.library.add(spec.source)
-        return CatalogueModel(id=spec.model_id, source=stored.source)
+
+
+def check_id(model: str) -> None:
+    if not is_model_id(model):
+        raise InvalidRequest(
+            f'{model[:200]!r} cannot be a model\'s id: write one such as "qwen3-8b".',
+            param="model_id",
+        )
 
 
 def check(spec: LoadSpec) -> None:
@@ -109,9 +137,9 @@ def check(spec: LoadSpec) -> None:
             "This node runs a model on one device; tensor_parallel must be 1.",
             param="tensor_parallel",
         )
-    if spec.quant.lower() not in NO_QUANT:
-        log.info(
-            "quantisation not applied: weights run as they are",
-            model=spec.model_id,
-            quant=spec.quant,
+    if not is_known(spec.quant):
+        raise InvalidRequest(
+            f"{spec.quant[:50]!r} is no quantisation that is known here; there are "
+            f"{', '.join(POLICIES)} and auto.",
+            param="quant",
         )

@@ -9,6 +9,7 @@ from attrs import frozen
 
 from helexa import logs
 from helexa.actors.device import Device, DeviceThread, Worker
+from helexa.actors.learned import Learned
 from helexa.actors.node import Node
 from helexa.actors.place import AtStart
 from helexa.actors.supervisor import RestartPolicy, keep_running
@@ -76,7 +77,10 @@ async def local_node(
     on_crash = partial(count_crash, metrics)
     async with open_renderers() as renderers, trio.open_nursery() as below:
         library = Library(store, config.limits, renderers)
-        node = Node(config, list(zip(devices, dtypes, strict=True)), library, desired, metrics)
+        learned = Learned(await trio.to_thread.run_sync(desired.state.read_lessons))
+        await below.start(learned.keep, desired.state.write_lessons)
+        computing = list(zip(devices, dtypes, strict=True))
+        node = Node(config, computing, library, desired, metrics, learned=learned)
         for device in devices:
             name = f"device {device.info.index}"
             await below.start(
@@ -89,7 +93,7 @@ async def local_node(
                 partial(keep_running, on_crash=on_crash), "node", run_node, NODE_POLICY
             )
             yield LocalNode(
-                Host(node, found, trio.current_time()),
+                Host(node, found, library, trio.current_time()),
                 Loads(shelf, library, config.node.allow_sources),
             )
             above.cancel_scope.cancel()

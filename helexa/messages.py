@@ -25,11 +25,13 @@ class LoadModel(Request[None]):
     """Answered once the model is loaded; joins a load in progress.
 
     An operator's load fetches files that are not here and tries at once what failed a moment ago.
+    `quant` overrules the entry's; an operator who states it gets it, or is told why not.
     """
 
     entry: CatalogueModel
     by: Asker = "request"
     devices: tuple[int, ...] = ()  # indexes it may go to; empty for any
+    quant: str = ""
 
 
 @frozen(eq=False)

@@ -95,6 +95,18 @@ class Metrics:
         self.queued = Gauge(
             "helexa_requests_queued", "Requests that wait for admission.", where, registry=registry
         )
+        self.slots = Gauge(
+            "helexa_request_slots", "Sequences that may run at once.", where, registry=registry
+        )
+        self.waiting_keys = Gauge(
+            "helexa_queue_keys", "Keys whose requests wait for admission.", where, registry=registry
+        )
+        self.expected_wait = Gauge(
+            "helexa_queue_expected_wait_seconds",
+            "What a request of a key that has none here would wait for admission, in nine of ten cases.",
+            where,
+            registry=registry,
+        )
         self.kv_tokens = Gauge(
             "helexa_kv_cache_tokens",
             "Tokens held in the KV cache, of running sequences and of kept prefixes.",
@@ -119,6 +131,9 @@ class Metrics:
         self.of_models = (
             self.in_flight,
             self.queued,
+            self.slots,
+            self.waiting_keys,
+            self.expected_wait,
             self.kv_tokens,
             self.kv_bytes,
             self.kv_pool_tokens,
@@ -149,6 +164,18 @@ class Metrics:
             where,
             registry=registry,
         )
+        self.drafted_tokens = Counter(
+            "helexa_drafted_tokens",
+            "Tokens that were guessed and computed beside the next one.",
+            where,
+            registry=registry,
+        )
+        self.accepted_tokens = Counter(
+            "helexa_accepted_tokens",
+            "Guessed tokens that turned out right, each of them a step less.",
+            where,
+            registry=registry,
+        )
         self.loads = Counter(
             "helexa_model_loads",
             "Model loads by how they ended.",
@@ -166,6 +193,52 @@ class Metrics:
             "helexa_cold_starts",
             "Loads that a request had to wait for.",
             where,
+            registry=registry,
+        )
+        self.fleet_loads = Counter(
+            "helexa_fleet_loads",
+            "Loads that the fleet had nodes do, by how they ended.",
+            [*where, "outcome"],
+            registry=registry,
+        )
+        self.fleet_load_seconds = Histogram(
+            "helexa_fleet_load_seconds",
+            "Time of successful loads, as the gateway saw it.",
+            where,
+            buckets=SECONDS,
+            registry=registry,
+        )
+        self.evictions = Counter(
+            "helexa_evictions",
+            "Models that the fleet had nodes unload: for room, ttl, defrag, or by an operator.",
+            [*where, "cause"],
+            registry=registry,
+        )
+        self.retries = Counter(
+            "helexa_retries",
+            "Requests that were sent to a further node.",
+            ["model"],
+            registry=registry,
+        )
+        self.fleet_wait = Histogram(
+            "helexa_fleet_wait_seconds",
+            "Time that requests waited for a load or a turn of their model.",
+            ["model"],
+            buckets=SECONDS,
+            registry=registry,
+        )
+        self.fleet_waiting = Gauge(
+            "helexa_fleet_waiting",
+            "Requests that wait for a load or a turn of their model.",
+            registry=registry,
+        )
+        self.node_up = Gauge(
+            "helexa_node_up", "1 when the node answers.", ["node"], registry=registry
+        )
+        self.node_open = Gauge(
+            "helexa_node_breaker_open",
+            "1 when the node's breaker keeps requests from it.",
+            ["node"],
             registry=registry,
         )
         self.restarts = Counter(
@@ -198,12 +271,35 @@ class Metrics:
         if seconds is not None:
             self.load_seconds.labels(self.label(model), node).observe(seconds)
 
+    def fleet_load_ended(
+        self, model: str, node: str, outcome: str, seconds: float | None = None
+    ) -> None:
+        self.fleet_loads.labels(self.label(model), node, outcome).inc()
+        if seconds is not None:
+            self.fleet_load_seconds.labels(self.label(model), node).observe(seconds)
+
+    def evicted(self, model: str, node: str, cause: str) -> None:
+        self.evictions.labels(self.label(model), node, cause).inc()
+
+    def retried(self, model: str) -> None:
+        self.retries.labels(self.label(model)).inc()
+
+    def waited(self, model: str, seconds: float) -> None:
+        """A request has its node; it waited so long for a load or a turn."""
+        self.fleet_wait.labels(self.label(model)).observe(seconds)
+
+    def node_is(self, node: str, *, up: bool, breaker_open: bool) -> None:
+        self.node_up.labels(node).set(up)
+        self.node_open.labels(node).set(breaker_open)
+
     def prefixes_used(self, model: str, node: str, counted: Counted) -> None:
         where = (self.label(model), node)
         self.prefix_hits.labels(*where).inc(counted.hits)
         self.prefix_saved_tokens.labels(*where).inc(counted.saved_tokens)
         self.prefix_evictions.labels(*where).inc(counted.evictions)
         self.preemptions.labels(*where).inc(counted.preemptions)
+        self.drafted_tokens.labels(*where).inc(counted.drafted)
+        self.accepted_tokens.labels(*where).inc(counted.accepted)
 
     def refused(self, listener: str, code: str) -> None:
         self.refusals.labels(listener, code).inc()

@@ -1,42 +1,37 @@
 """The process: its actors nested in the order in which they stop, the listeners first.
 
-listeners (drain) < control < node and its models < devices < records < state directory
+listeners (drain) < control < fleet < node and its models < devices < records < state directory
 """
 
 import signal
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
-from typing import Any
+from pathlib import Path
 
 import trio
 from attrs import define, field, frozen
 
 from helexa import logs
-from helexa.actors.node import Node, tick_seconds
+from helexa.accounting import Accounts, open_accounts
+from helexa.accounts.provider import Unmetered
+from helexa.actors.node import tick_seconds
 from helexa.capture import Capture
-from helexa.config import schema
-from helexa.config.read import read_catalogue
+from helexa.config.read import catalogue_file, read_catalogue
 from helexa.config.schema import Config, Places
+from helexa.control.accounts import AccountVerbs
 from helexa.control.server import serve as serve_control
 from helexa.desired import at_start
 from helexa.fleet.catalogue import Catalogue
-from helexa.fleet.entry import ModelEntry
-from helexa.gateway import Gateway
-from helexa.here import Here
-from helexa.host import fleet_entries
-from helexa.http.api import Api, Entries
-from helexa.http.doors import Door
-from helexa.http.gateway import gateway_app
-from helexa.http.inference import Answers
-from helexa.http.metrics import metrics_app
-from helexa.http.node import node_app
-from helexa.http.server import Listener
+from helexa.front import Front
+from helexa.front import front as open_front
 from helexa.http.server import serve as serve_http
+from helexa.http.tls import Certificates, certificates
+from helexa.listeners import Kept, Roles
 from helexa.local import LocalNode, MakeWorker, local_node, torch_worker
 from helexa.logs import Ring
 from helexa.metrics import Metrics
-from helexa.recorder import Recorder
+from helexa.nodes.local import LocalPort
 from helexa.records import Records
 from helexa.responses import Responses
 from helexa.service import Exit, Notifier, ending, keep_alive, watchdog_seconds
@@ -72,14 +67,13 @@ class Process:
     config: Config
     places: Places
     shelf: Shelf
-    metrics: Metrics
-    records: Records
-    capture: Capture
-    responses: Responses
+    kept: Kept
     ring: Ring
     notifier: Notifier
     stopping: Stopping
     make_worker: MakeWorker
+    certificates: Certificates
+    config_file: Path | None = None
 
 
 async def serve(
@@ -88,6 +82,7 @@ async def serve(
     places: Places,
     ring: Ring,
     environ: Mapping[str, str],
+    config_file: Path | None = None,
     *,
     greet: bool = False,
     make_worker: MakeWorker = torch_worker,
@@ -98,19 +93,23 @@ async def serve(
     Raises ConfigError, StateInUse, CannotBind or GaveUp, alone or in a group.
     """
     with open_state(places.state_dir) as state:
-        shelf = Shelf(catalogue, partial(read_catalogue, config))
+        shelf = Shelf(catalogue, partial(read_catalogue, config), partial(catalogue_file, config))
         process = Process(
             config,
             places,
             shelf,
-            Metrics(shelf.lists),
-            Records.open(state.path),
-            Capture(state.path / "captures"),
-            Responses(),
+            Kept(
+                Metrics(shelf.lists),
+                Records.open(state.path),
+                Capture(state.path / "captures"),
+                Responses(),
+            ),
             ring,
             Notifier.from_environ(environ),
             Stopping(),
             make_worker,
+            certificates(config),
+            config_file,
         )
         return await run(process, state, environ, greet=greet)
 
@@ -141,25 +140,30 @@ async def run_all(
     greet: bool,
 ) -> None:
     async with trio.open_nursery() as base:
-        await base.start(process.records.run)
+        await base.start(process.kept.records.run)
         await base.start(desired.run)
+        await base.start(process.shelf.watch)
         await base.start(heed_signals, process)
         every = watchdog_seconds(environ)
         if every is not None:
             await base.start(keep_alive, process.notifier, every)
         async with AsyncExitStack() as stack:
+            accounts = await stack.enter_async_context(accounts_if_enabled(process))
             local = await stack.enter_async_context(node_if_enabled(process, desired))
+            front = await stack.enter_async_context(front_if_enabled(process, local))
             urls: dict[str, str] = {}
             control = Control(
                 process.shelf,
                 local.host if local else None,
                 local.loads if local else None,
-                process.records,
-                process.capture,
+                front,
+                process.kept.records,
+                process.kept.capture,
                 process.ring,
                 urls,
                 lambda: int(trio.current_time() - started_at),
                 lambda: process.stopping.ask("helexa-ctl drain"),
+                account_verbs(process, accounts),
             )
             await stack.enter_async_context(
                 running(
@@ -169,13 +173,38 @@ async def run_all(
                     control.verbs(),
                 )
             )
-            await listen(process, local, urls, greet=greet)
+            await listen(process, local, front, accounts, urls, greet=greet)
             log.info("stopping")
         base.cancel_scope.cancel()
 
 
 def preload_ids(process: Process) -> list[str]:
     return [process.shelf.resolve(name).id for name in process.config.models.preload]
+
+
+@asynccontextmanager
+async def accounts_if_enabled(process: Process) -> AsyncGenerator[Accounts | None, None]:
+    """A node alone has no ledger: whoever asks it has counted."""
+    if not process.config.gateway.enabled:
+        yield None
+        return
+    state_dir, registry = process.places.state_dir, process.kept.metrics.registry
+    async with open_accounts(process.config, state_dir, registry) as accounts:
+        yield accounts
+
+
+def account_verbs(process: Process, accounts: Accounts | None) -> AccountVerbs | None:
+    if accounts is None:
+        return None
+    state_dir, catalogue = process.places.state_dir, catalogue_file(process.config)
+    files = {
+        "keys.json": state_dir / "keys.json",
+        "desired.json": state_dir / "desired.json",
+        "helexa.toml": process.config_file,
+        "models.toml": catalogue,
+    }
+    there = {name: path for name, path in files.items() if path is not None}
+    return AccountVerbs(accounts, there, state_dir)
 
 
 @asynccontextmanager
@@ -191,11 +220,23 @@ async def node_if_enabled(
         process.places,
         process.shelf,
         desired,
-        process.metrics,
+        process.kept.metrics,
         lambda name: poisoned(f"device {name} is poisoned"),
         process.make_worker,
     ) as local:
         yield local
+
+
+@asynccontextmanager
+async def front_if_enabled(
+    process: Process, local: LocalNode | None
+) -> AsyncGenerator[Front | None, None]:
+    if not process.config.gateway.enabled:
+        yield None
+        return
+    port = LocalPort(local.host, tick_seconds(process.config)) if local else None
+    async with open_front(process.config, process.shelf, process.kept.metrics, port) as front:
+        yield front
 
 
 @asynccontextmanager
@@ -213,12 +254,18 @@ async def running(
 
 
 async def listen(
-    process: Process, local: LocalNode | None, urls: dict[str, str], *, greet: bool
+    process: Process,
+    local: LocalNode | None,
+    front: Front | None,
+    accounts: Accounts | None,
+    urls: dict[str, str],
+    *,
+    greet: bool,
 ) -> None:
     """Bind every listener, say that we are ready, and return when all have drained."""
     config, stopping = process.config, process.stopping
     async with trio.open_nursery() as nursery:
-        for listener in listeners(process, local):
+        for listener in roles(process, local, front, accounts).listeners():
             urls[listener.name] = await nursery.start(
                 partial(
                     serve_http,
@@ -240,28 +287,18 @@ async def listen(
         process.notifier.stopping(config.server.drain_seconds + STOPPING_MARGIN_SECONDS)
 
 
-def listeners(process: Process, local: LocalNode | None) -> list[Listener]:
-    config = process.config
-    node = local.host.node if local else None
-    found = []
-    if config.gateway.enabled:
-        gateway = Gateway(config, process.shelf, node)
-        entries = partial(entries_of, process.shelf, node)
-        app = gateway_app(api(process, gateway, entries), config.limits)
-        found.append(("gateway", app, config.gateway.listen, gateway_door(config)))
-    if local is not None:
-        here = Here(local.host.node, local.loads, tick_seconds(config))
-        app = node_app(
-            api(process, here, local.host.entries), local.host, local.loads, config.limits
-        )
-        found.append(("node", app, config.node.listen, node_door(config)))
-    app = metrics_app(process.metrics, node, config.limits)
-    found.append(("metrics", app, config.metrics.listen, metrics_door(config)))
-    count = process.metrics.refused
-    return [
-        Listener(app, listen, name, door, on_refusal=partial(count, name))
-        for name, app, listen, door in found
-    ]
+def roles(
+    process: Process, local: LocalNode | None, front: Front | None, accounts: Accounts | None
+) -> Roles:
+    return Roles(
+        process.config,
+        process.shelf,
+        process.kept,
+        accounts.ledger if accounts else Unmetered(),
+        local,
+        front,
+        process.certificates,
+    )
 
 
 async def greet_when_up(process: Process, local: LocalNode | None, url: str) -> None:
@@ -285,54 +322,13 @@ def greeting(url: str, model: str) -> str:
     )
 
 
-async def entries_of(shelf: Shelf, node: Node | None) -> list[ModelEntry]:
-    """The fleet's models by the catalogue that is in force when they are asked for."""
-    return await fleet_entries(shelf.catalogue, node)
-
-
-def api(process: Process, answers: Answers, entries: Entries) -> Api:
-    return Api(
-        answers,
-        entries,
-        process.responses,
-        Recorder(process.metrics, process.records),
-        process.capture,
-        process.config.admission.stream_open_seconds,
-    )
-
-
-def gateway_door(config: Config) -> Door:
-    return door_of(config.gateway, cors_origins=config.gateway.cors_origins)
-
-
-def node_door(config: Config) -> Door:
-    return door_of(
-        config.node,
-        token=config.node.token,
-        public_paths=("/health",),
-        believe_principals=True,
-        trusted_peers=config.node.trusted_peers,
-    )
-
-
-def metrics_door(config: Config) -> Door:
-    return door_of(config.metrics, token=config.metrics.token)
-
-
-def door_of(settings: schema.Gateway | schema.Node | schema.Metrics, **more: Any) -> Door:
-    """What every listener's door is told, and what only this one's is."""
-    return Door(
-        allowed_hosts=settings.allowed_hosts, allowed_origins=settings.allowed_origins, **more
-    )
-
-
 # -- signals ---------------------------------------------------------------------------------------
 
 
 async def heed_signals(
     process: Process, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
 ) -> None:
-    """SIGHUP reads the catalogue again; SIGTERM and SIGINT drain, a second one stops at once."""
+    """SIGHUP reads catalogue and certificates again; SIGTERM and SIGINT drain, a second one stops at once."""
     wanted = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
     with trio.open_signal_receiver(*wanted) as signals:
         task_status.started()
@@ -340,6 +336,8 @@ async def heed_signals(
             if number == signal.SIGHUP:
                 process.notifier.reloading()
                 await process.shelf.reload()
+                for certificate in process.certificates.values():
+                    await certificate.reload()
                 process.notifier.ready()
             elif process.stopping.asked.is_set():
                 raise KeyboardInterrupt

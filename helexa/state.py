@@ -4,6 +4,7 @@
 lock            held (flock) by the process that uses the directory, whose id is in it
 format          the version of everything below, a whole number
 desired.json    which models come back after a restart
+learned.json    how fast models read, and what bounded their contexts last
 requests.jsonl  the last requests (`helexa.records`)
 captures/       what `helexa-ctl capture` wrote (`helexa.capture`)
 backup/         the small files as they were before a migration
@@ -17,6 +18,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import attrs
 import trio
@@ -26,6 +28,9 @@ from helexa import logs
 from helexa.config.structure import Mistakes, structure
 from helexa.desired import Desired
 from helexa.errors import ConfigError, StateInUse
+from helexa.fleet.lessons import Lessons
+
+T = TypeVar("T")
 
 log = logs.get("helexa.state")
 
@@ -42,21 +47,35 @@ class StateDir:
 
     def read_desired(self) -> Desired | None:
         """What the last process left; None if none did.  An unreadable file is put aside."""
-        file = self.path / "desired.json"
-        try:
-            return structure(json.loads(file.read_bytes()), Desired)
-        except FileNotFoundError:
-            return None
-        except (ValueError, RecursionError, Mistakes):
-            aside = file.with_suffix(".unreadable")
-            file.replace(aside)
-            log.error("desired state is unreadable, starting without", kept_as=str(aside))
-            return None
+        return self._read("desired.json", Desired)
 
     def write_desired(self, desired: Desired) -> None:
         """On disk when this returns; waits for the disk."""
         text = json.dumps(attrs.asdict(desired), indent=1)
         write_whole(self.path / "desired.json", text.encode())
+
+    def read_lessons(self) -> Lessons:
+        """What the last process learned of its models."""
+        return self._read("learned.json", Lessons) or Lessons()
+
+    def write_lessons(self, lessons: Lessons) -> None:
+        """On disk when this returns; waits for the disk."""
+        known = attrs.asdict(lessons, filter=lambda _, value: value is not None)
+        text = json.dumps(known, indent=1)
+        write_whole(self.path / "learned.json", text.encode())
+
+    def _read(self, name: str, kind: type[T]) -> T | None:
+        """None if the file is not there; one that cannot be read is put aside."""
+        file = self.path / name
+        try:
+            return structure(json.loads(file.read_bytes()), kind)
+        except FileNotFoundError:
+            return None
+        except (ValueError, RecursionError, Mistakes):
+            aside = file.with_suffix(".unreadable")
+            file.replace(aside)
+            log.error("state is unreadable, starting without", file=name, kept_as=str(aside))
+            return None
 
 
 @define(eq=False)
@@ -67,7 +86,7 @@ class DesiredModels:
     waits until what is true now was written.  A disk that fails is logged and stops nobody.
     """
 
-    _state: StateDir
+    state: StateDir
     found: Desired | None  # what the last process left on disk
     value: Desired
     _tried: Desired | None = field(init=False)  # written last, or not needed; None during a write
@@ -129,7 +148,7 @@ class DesiredModels:
 
     def _write(self, value: Desired) -> None:
         try:
-            self._state.write_desired(value)
+            self.state.write_desired(value)
         except OSError as error:
             log.error("desired state not saved", reason=error.strerror)
 

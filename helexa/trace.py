@@ -7,6 +7,7 @@ from attrs import define, field
 
 from helexa.conversation import ANONYMOUS, Principal, Usage
 from helexa.errors import HelexaError
+from helexa.fleet.share import Share
 
 
 def _now() -> float:
@@ -28,6 +29,7 @@ class Trace:
     model: str = "unknown"  # a catalogue id, never what the client sent
     node: str = ""
     stream: bool = False
+    opened: bool = False  # whether anything of a stream was written
     wall_time: float = field(factory=time.time)
     started_at: float = field(factory=_now)
     load_seconds: float = 0.0
@@ -41,6 +43,7 @@ class Trace:
     error: HelexaError | None = None
     usage: Usage | None = None
     decisions: list[tuple[float, str]] = field(factory=list)
+    share: Share = Share()  # what its key gets of a busy model
 
     def note(self, decision: str) -> None:
         """Add to the decision log, with the seconds since the request came."""

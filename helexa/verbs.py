@@ -12,12 +12,17 @@ from helexa.actors.device import DeviceStatus
 from helexa.actors.node import Node
 from helexa.actors.place import ModelState
 from helexa.capture import Capture
+from helexa.control.accounts import AccountVerbs
+from helexa.control.fleet import FleetVerbs
 from helexa.control.limits import why_limit
+from helexa.control.nodes import NodeVerbs
 from helexa.control.protocol import Args, Json
 from helexa.control.server import Verb
 from helexa.control.verbs import capture_verb, logs_verb, requests_verb, why_verb
 from helexa.devices.shapes import discovery_device, status_device
 from helexa.errors import ConfigError, ServiceUnavailable
+from helexa.fleet.pool import Pool
+from helexa.front import Front
 from helexa.host import Host, activation_json, described, entry_of
 from helexa.loads import Loads, LoadSpec
 from helexa.logs import Ring
@@ -37,14 +42,17 @@ class Control:
     shelf: Shelf
     host: Host | None
     loads: Loads | None
+    front: Front | None
     records: Records
     capture: Capture
     ring: Ring
     urls: Mapping[str, str]
     uptime_seconds: Callable[[], int]
     drain: Callable[[], None]
+    accounts: AccountVerbs | None = None
 
     def verbs(self) -> dict[str, Verb]:
+        fleet = self.fleet
         verbs = [
             Verb("status", changes=False, handle=self.status),
             Verb("models", changes=False, handle=self.models),
@@ -57,8 +65,15 @@ class Control:
             requests_verb(self.records),
             why_verb(self.records),
             capture_verb(self.capture),
+            *(fleet.verbs() if fleet else ()),
+            *(NodeVerbs(self.front.fleet, self.front.clients).verbs() if self.front else ()),
+            *(self.accounts.verbs() if self.accounts else ()),
         ]
         return {verb.name: verb for verb in verbs}
+
+    @property
+    def fleet(self) -> FleetVerbs | None:
+        return FleetVerbs(self.front.fleet, self.shelf) if self.front else None
 
     async def status(self, args: Args) -> AsyncGenerator[Json, None]:
         told: dict[str, Any] = {
@@ -67,12 +82,17 @@ class Control:
             **{role: {"url": url} for role, url in self.urls.items()},
             "devices": [],
             "models": [],
-            "open": {"sequences": 0, "slots": 0, "reservations": 0},
+            "open": {"sequences": 0, "slots": 0, "reservations": self._num_reservations()},
             "errors": self._last_errors(),
         }
         if self.host is not None:
             told |= await self._of_node(self.host)
+        if fleet := self.fleet:
+            told["nodes"] = fleet.nodes()
         yield told
+
+    def _num_reservations(self) -> int:
+        return self.accounts.accounts.ledger.num_open if self.accounts else 0
 
     async def _of_node(self, host: Host) -> dict[str, Any]:
         status = await host.node.status()
@@ -88,7 +108,7 @@ class Control:
             "open": {
                 "sequences": sum(device.num_sequences for device in status.devices),
                 "slots": sum(model.in_flight for model in status.models),
-                "reservations": 0,
+                "reservations": self._num_reservations(),
             },
         }
 
@@ -101,11 +121,20 @@ class Control:
         ]
 
     async def models(self, args: Args) -> AsyncGenerator[Json, None]:
-        """What the node has, then what the catalogue could bring."""
-        states = () if self.host is None else (await self.host.node.status()).models
-        for state in states:
-            yield model_json(state)
-        shown = {state.entry.id for state in states}
+        """What this host's node has, then other nodes', then what the catalogue could bring."""
+        node, fleet = args.optional_text("node"), self.fleet
+        own = self.host.node.name if self.host else None
+        shown = set()
+        if self.host is not None and node in (None, own):
+            for state in (await self.host.node.status()).models:
+                shown.add(state.entry.id)
+                yield model_json(state) | {"node": own}
+        for model in fleet.models(node) if fleet else ():
+            if model["node"] != own:
+                shown.add(model["id"])
+                yield model
+        if node is not None:
+            return
         for entry in self.shelf.catalogue.models:
             if entry.id not in shown:
                 yield write_node_entry(described(entry, None, "unloaded", None))
@@ -116,9 +145,17 @@ class Control:
         entry = await loads.entry_for(LoadSpec(args.text("model")))
         known = await node.known(entry)
         state = (await node.status()).model(entry.id)
-        yield why_limit(known, state.status if state else "unloaded")
+        yield why_limit(
+            known, state.status if state else "unloaded", state.pool if state else Pool()
+        )
 
     async def load(self, args: Args) -> AsyncGenerator[Json, None]:
+        if self.fleet and (self.host is None or args.optional_text("node") is not None):
+            entry = self.shelf.resolve(args.text("model"))
+            async with aclosing(self.fleet.load(entry, args)) as told:
+                async for item in told:
+                    yield item
+            return
         node, loads = self._needed()
         entry = await loads.entry_for(LoadSpec(args.text("model")))
         request = node.load(entry, "operator")
@@ -132,6 +169,13 @@ class Control:
         yield {"message": f"{entry.id} is loaded"}
 
     async def unload(self, args: Args) -> AsyncGenerator[Json, None]:
+        if self.fleet and (self.host is None or args.optional_text("node") is not None):
+            named = self.shelf.catalogue.resolve(args.text("model"))
+            gone = self.fleet.unload(named.id if named else args.text("model"), args)
+            async with aclosing(gone) as told:
+                async for item in told:
+                    yield item
+            return
         node, loads = self._needed()
         model = loads.id_of(args.text("model"))
         await node.unload(model)
@@ -144,9 +188,20 @@ class Control:
         yield {"message": f"the catalogue has {len(self.shelf.catalogue.models)} models"}
 
     async def drain_all(self, args: Args) -> AsyncGenerator[Json, None]:
+        node = args.optional_text("node")
+        if node is not None:
+            async with aclosing(self._fleet_needed().drain(node, args)) as told:
+                async for item in told:
+                    yield item
+            return
         self.drain()
         yield {"message": "no more requests are taken; helexa stops when those in hand are done"}
         await trio.sleep_forever()
+
+    def _fleet_needed(self) -> FleetVerbs:
+        if self.fleet is None:
+            raise ServiceUnavailable("this helexa is a node alone; ask its gateway")
+        return self.fleet
 
     def _needed(self) -> tuple[Node, Loads]:
         if self.host is None or self.loads is None:

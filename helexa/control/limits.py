@@ -5,14 +5,21 @@ from typing import Any
 from helexa.fleet.entry import ModelStatus
 from helexa.fleet.known import Known
 from helexa.fleet.limits import Terms
+from helexa.fleet.pool import Pool
 
 Json = Any
 
 
-def why_limit(known: Known, status: ModelStatus) -> dict[str, Json]:
-    """One model's limit with every term: the tokens that it allows, None where it bounds nothing."""
+def why_limit(known: Known, status: ModelStatus, pool: Pool = Pool()) -> dict[str, Json]:
+    """One model's limit with every term: the tokens that it allows, None where it bounds nothing.
+
+    `pool` is what a loaded model has, which the terms only foretold.
+    """
     terms, limit = known.terms, known.limit
     tokens = {**terms.bounds, "max_prompt_tokens": terms.max_prompt_tokens or None}
+    texts = words(terms)
+    if pool.tokens:
+        tokens["kv_pool"], texts["kv_pool"] = pool.tokens, held(pool)
     return {
         "model": known.id,
         "status": status,
@@ -20,8 +27,7 @@ def why_limit(known: Known, status: ModelStatus) -> dict[str, Json]:
         "limit_estimated": status != "loaded",
         "binds": terms.binds,
         "terms": [
-            {"name": name, "tokens": tokens.get(name), "from": text}
-            for name, text in words(terms).items()
+            {"name": name, "tokens": tokens.get(name), "from": text} for name, text in texts.items()
         ],
     }
 
@@ -41,10 +47,18 @@ def words(terms: Terms) -> dict[str, str]:
     }
 
 
+def held(pool: Pool) -> str:
+    """What the pool of a loaded model takes, as it was measured at the load."""
+    told = f"what it has, for all sequences together: {pool.total_mb} MB"
+    if pool.bytes_per_token:
+        told += f" at {pool.bytes_per_token / 1024:.1f} KB a token"
+    return f"{told}; they run one at a time, as {pool.alone}" if pool.alone else told
+
+
 def budget(terms: Terms) -> str:
     if not terms.kv_budget_mb:
         return "kv_budget_mb is not set"
-    return f"kv_budget_mb = {terms.kv_budget_mb}{each(terms)}"
+    return f"kv_budget_mb = {terms.kv_budget_mb}{each(terms, terms.kv_budget_mb)}"
 
 
 def memory(terms: Terms) -> str:
@@ -54,18 +68,20 @@ def memory(terms: Terms) -> str:
         return "it is not known how much is free"
     return (
         f"{terms.free_mb} MB free, less {terms.spare_mb} kept spare and {terms.weights_mb} for weights: "
-        f"{terms.room_mb} MB{each(terms)}"
+        f"{terms.room_mb} MB{each(terms, terms.room_mb)}"
     )
 
 
-def each(terms: Terms) -> str:
-    """What a token takes, where that is known."""
+def each(terms: Terms, mb: int) -> str:
+    """What a token takes of so many MB, where that is known."""
     if not terms.kv_bytes_per_token:
         return ""
-    windows = (
-        f" beside {terms.kv_window_bytes >> 20} MB for windows" if terms.kv_window_bytes else ""
-    )
-    return f" at {terms.kv_bytes_per_token / 1024:.1f} KB a token{windows}"
+    kept = "" if terms.kv_dtype == "auto" else f" in {terms.kv_dtype}"
+    windows = terms.windows_bytes(mb)
+    count = windows // terms.kv_window_bytes if windows else 0
+    one = terms.kv_window_bytes / 2**20
+    beside = f" beside {windows >> 20} MB for windows ({count} of {one:.1f} MB)" if count else ""
+    return f" at {terms.kv_bytes_per_token / 1024:.1f} KB a token{kept}{beside}"
 
 
 def prefill(terms: Terms) -> str:

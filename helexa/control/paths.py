@@ -19,7 +19,9 @@ def home(environ: Mapping[str, str]) -> Path:
 
 
 def expand(text: str, environ: Mapping[str, str]) -> Path:
-    """`~/x` under the user's home; anything else as it stands."""
+    """`~/x` under the user's home, `credential:x` where systemd put it; anything else as it stands."""
+    if text.startswith("credential:"):
+        return Path(environ.get("CREDENTIALS_DIRECTORY", "/nowhere")) / text.partition(":")[2]
     return home(environ) / text[2:] if text.startswith("~/") else Path(text)
 
 

@@ -24,6 +24,13 @@ class Args:
     def __init__(self, values: dict[str, Json]) -> None:
         self._values = values
 
+    def has(self, name: str) -> bool:
+        return name in self._values
+
+    def value(self, name: str) -> Json:
+        """As it came, None if it did not; the caller checks it."""
+        return self._values.get(name)
+
     def text(self, name: str) -> str:
         value = self.optional_text(name)
         if not value:

@@ -217,3 +217,19 @@ def tokens(record: Json) -> str | None:
     told += f", {record.get('completion_tokens') or 0} out"
     speed = rate(record.get("tokens_per_second"))
     return f"{told}, {speed} tok/s" if speed else told
+
+
+def plan(told: Json) -> Iterator[str]:
+    """What would happen if a model were asked for now."""
+    yield escape(f"{told.get('model')}: {told.get('why')}")
+    if told.get("device") is not None:
+        yield escape(f"device   {told['device']}")
+    if evict := told.get("evict"):
+        busy = set(told.get("busy") or ())
+        names = (
+            f"{model} (busy: it goes when it is idle)" if model in busy else model
+            for model in evict
+        )
+        yield escape(f"evicts   {', '.join(names)}")
+    if seconds_left := told.get("expected_seconds"):
+        yield f"expected {duration(seconds_left)}"

@@ -14,6 +14,7 @@ from helexa.fleet.entry import ModelEntry
 from helexa.http.call import call_of
 from helexa.http.inference import Answers, Inference, Read, take_exchange, with_wishes
 from helexa.http.stream import json, json_response
+from helexa.nodes.asked import Dialect
 from helexa.recorder import Recorder
 from helexa.responses import AccountResponses, Responses
 from helexa.wire import anthropic, openai_chat, openai_completions, openai_responses
@@ -37,7 +38,7 @@ class Api:
     capture: Capture
     stream_open_seconds: float
 
-    def inference(self, dialect: str, read: Read) -> Inference:
+    def inference(self, dialect: Dialect, read: Read) -> Inference:
         return Inference(
             dialect, read, self.answers, self.recorder, self.capture, self.stream_open_seconds
         )
@@ -144,7 +145,7 @@ class PastOf:
 
 async def count(answers: Answers, read: Read) -> int:
     """The tokens of the prompt that the request in hand would make."""
-    exchange, _ = await take_exchange(read, call_of(request))
+    exchange, _, _ = await take_exchange(read, call_of(request))
     try:
         return await answers.count(with_wishes(exchange.conversation, request.headers))
     except HelexaError as error:

@@ -7,14 +7,18 @@ from helexa import __version__
 from helexa.config.schema import Limits
 from helexa.http.api import Api, add_api
 from helexa.http.application import configure
+from helexa.http.opaque import add_opaque
 from helexa.http.stream import json
+from helexa.opaque import Opaque
+from helexa.recorder import Recorder
 from helexa.wire.openapi import description
 
 
-def gateway_app(api: Api, limits: Limits) -> QuartTrio:
+def gateway_app(api: Api, opaque: Opaque, recorder: Recorder, limits: Limits) -> QuartTrio:
     app = QuartTrio("helexa.gateway")
     configure(app, limits)
     add_api(app, api)
+    add_opaque(app, opaque, recorder)
 
     @app.get("/")
     async def root() -> Response:

@@ -9,14 +9,17 @@ from attrs import Attribute, asdict, evolve, frozen
 from quart import Response, request
 from werkzeug.datastructures import Headers
 
+from helexa.accounts.keys import Key
 from helexa.capture import Capture
-from helexa.conversation import Conversation, Events, Json, Principal
+from helexa.conversation import Conversation, Events, Json, Passed, Principal
 from helexa.errors import HelexaError
 from helexa.escape import escape
-from helexa.http.answering import collect, first_batch, last_words, write_events
+from helexa.http.answering import first_batch, last_words, write_events, write_whole
 from helexa.http.call import Call, call_of, take_body
 from helexa.http.refusals import cut
 from helexa.http.stream import Header, json_response, sse_response
+from helexa.nodes.asked import Asked, Dialect
+from helexa.nodes.headers import session_of, wishes_of
 from helexa.recorder import Recorder
 from helexa.trace import Trace
 from helexa.wire.answer import Answer, Collector
@@ -39,7 +42,7 @@ class Answers(Protocol):
     prompts that `generate` would read.  Both raise HelexaErrors.
     """
 
-    def generate(self, conversation: Conversation, trace: Trace) -> Events: ...
+    def generate(self, asked: Asked, trace: Trace) -> Events: ...
     async def count(self, conversation: Conversation) -> int: ...
 
 
@@ -51,7 +54,7 @@ class Inference:
     opened and kept alive, and a later refusal is an event in it.
     """
 
-    dialect: str
+    dialect: Dialect
     read: Read
     answers: Answers
     recorder: Recorder
@@ -61,7 +64,13 @@ class Inference:
     async def __call__(self) -> Response:
         call = call_of(request)
         call.recorded = True
-        trace = Trace(call.request_id, self.dialect, call.principal, call.client_request_id)
+        trace = Trace(
+            call.request_id,
+            self.dialect,
+            call.principal,
+            call.client_request_id,
+            share=call.key.share,
+        )
         call.exits.callback(self.recorder.finish, trace)
         try:
             return await self._respond(call, trace)
@@ -70,15 +79,18 @@ class Inference:
             raise
 
     async def _respond(self, call: Call, trace: Trace) -> Response:
-        exchange, body = await take_exchange(self.read, call)
+        exchange, data, body = await take_exchange(self.read, call)
         trace.stream = exchange.stream
-        await self.capture.write(call.principal.key_id, call.request_id, "request", body)
-        conversation = with_wishes(exchange.conversation, request.headers)
-        for note in conversation.notes[:MAX_NOTES]:
+        await self.capture.write(call.principal.key_id, call.request_id, "request", data)
+        asked = asked_of(self.dialect, exchange, body, len(data), call.key)
+        for note in asked.conversation.notes[:MAX_NOTES]:
             trace.note(cut(note, LONGEST_NOTE))
-        events = self.answers.generate(conversation, trace)
+        is_captured = self.capture.active(call.principal.key_id, trio.current_time())
+        if is_captured:  # what passes through is not read
+            asked = evolve(asked, passes=False)
+        events = self.answers.generate(asked, trace)
         call.exits.push_async_callback(events.aclose)
-        if self.capture.active(call.principal.key_id, trio.current_time()):
+        if is_captured:
             events = self._captured(events, call)
             call.exits.push_async_callback(events.aclose)
         try:
@@ -91,7 +103,7 @@ class Inference:
     ) -> Response:
         reply = Reply(call.request_id, exchange.conversation.model, int(trace.wall_time))
         if not exchange.stream:
-            whole = exchange.whole(await collect(events, trace), reply)
+            whole = await write_whole(events, exchange, reply, trace)
             return json_response(whole, headers=route_headers(trace))
         writer = exchange.writer(reply)
         first = await first_batch(events, trio.current_time() + self.stream_open_seconds)
@@ -104,7 +116,8 @@ class Inference:
         collector = Collector()
         async for batch in events:
             for event in batch:
-                collector.add(event)
+                if not isinstance(event, Passed):
+                    collector.add(event)
             if collector.answer is not None:
                 kept = captured(collector.answer)
                 await self.capture.write(call.principal.key_id, call.request_id, "answer", kept)
@@ -114,12 +127,33 @@ class Inference:
 # -- what is asked -------------------------------------------------------------------------------------
 
 
-async def take_exchange(read: Read, call: Call) -> tuple[Exchange, bytes]:
-    """The request in hand, and its body; a large one is read in a thread, so that nobody waits for it."""
-    body = await take_body(request)
-    if len(body) <= LARGE_BODY:
-        return read(parse_json(body), call.principal), body
-    return await trio.to_thread.run_sync(lambda: read(parse_json(body), call.principal)), body
+async def take_exchange(read: Read, call: Call) -> tuple[Exchange, bytes, Json]:
+    """The request in hand, its body, and that parsed; a large one is read in a thread, so that nobody
+    waits for it."""
+    data = await take_body(request)
+
+    def understood() -> tuple[Exchange, Json]:
+        body = parse_json(data)
+        return read(body, call.principal), body
+
+    is_large = len(data) > LARGE_BODY
+    exchange, body = await trio.to_thread.run_sync(understood) if is_large else understood()
+    return exchange, data, body
+
+
+def asked_of(dialect: Dialect, exchange: Exchange, body: Json, num_bytes: int, key: Key) -> Asked:
+    """The request in hand as nodes are asked it."""
+    return Asked(
+        dialect,
+        with_wishes(exchange.conversation, request.headers),
+        body,
+        exchange.stream,
+        exchange.passes,
+        wishes_of(request.headers),
+        session_of(request.headers, body, dialect),
+        num_bytes,
+        key,
+    )
 
 
 def with_wishes(conversation: Conversation, headers: Headers) -> Conversation:

@@ -6,6 +6,7 @@ import trio
 from quart import Response, request
 from quart_trio import QuartTrio
 
+from helexa.actors.place import Asker
 from helexa.build import build_info
 from helexa.config.schema import Limits
 from helexa.errors import ModelNotFound
@@ -36,7 +37,7 @@ def node_app(api: Api, host: Host, loads: Loads, limits: Limits) -> QuartTrio:
 
     @app.get("/discovery")
     async def discovery() -> Response:
-        return json(host.discovery_json())
+        return json(host.discovery_json() | {"stored": sorted(await host.stored())})
 
     @app.get("/health")
     async def health() -> Response:
@@ -48,13 +49,14 @@ def node_app(api: Api, host: Host, loads: Loads, limits: Limits) -> QuartTrio:
 
     @app.get("/models")
     async def models() -> Response:
-        return json([write_node_entry(entry) for entry in await host.entries()])
+        return json(await host.models_json())
 
     @app.post("/models/load")
     async def load() -> Response:
         spec = read_spec(Fields(parse_json(await take_body(request))))
         entry = await loads.entry_for(spec)
-        await host.node.load(entry, "operator", spec.devices).reply.wait()
+        by: Asker = "request" if spec.on_demand else "operator"
+        await host.node.load(entry, by, spec.devices, spec.quant).reply.wait()
         state = (await host.node.status()).model(entry.id)
         if state is None:
             raise ModelNotFound(f"Model {entry.id} was unloaded as soon as it was loaded.")
@@ -92,4 +94,6 @@ def read_spec(fields: Fields) -> LoadSpec:
         devices=tuple(
             as_integer(index, f"devices[{i}]", 0, MAX_DEVICES) for i, index in enumerate(devices)
         ),
+        on_demand=bool(fields.flag("on_demand")),
+        download="on_demand" if fields.text("download", MAX_NAME) == "on_demand" else "never",
     )

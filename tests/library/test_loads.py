@@ -92,10 +92,59 @@ async def test_an_allowed_source_is_fetched_under_the_id_that_was_asked_for(
     assert found == CatalogueModel(id="mine", source=SOURCE)
 
 
-@pytest.mark.parametrize(("quant", "told"), [("", 0), ("none", 0), ("None", 0), ("Q4_K_M", 1)])
-async def test_a_quantisation_is_told_as_not_applied(
-    loads: Callable[..., Loads], caplog: pytest.LogCaptureFixture, quant: str, told: int
+# -- for a gateway, whose requests ask ---------------------------------------------------------------
+
+
+async def test_a_gateway_may_have_what_is_stored_loaded_under_its_own_id(
+    loads: Callable[..., Loads], put: Put, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with caplog.at_level("INFO"):
-        await loads(CatalogueModel(id="toy")).entry_for(LoadSpec("toy", quant=quant))
-    assert caplog.text.count("quantisation not applied") == told
+    put(SOURCE)
+    monkeypatch.setattr(Library, "add", None)
+    found = await loads().entry_for(LoadSpec("mine", source=SOURCE, on_demand=True))
+    assert found == CatalogueModel(id="mine", source=SOURCE)
+
+
+async def test_a_gateway_is_not_a_way_to_fetch_what_nobody_allowed(
+    loads: Callable[..., Loads], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Library, "add", None)
+    never = LoadSpec("mine", source=SOURCE, on_demand=True)
+    fetching = LoadSpec("mine", source=SOURCE, on_demand=True, download="on_demand")
+    for known in (loads(), loads(allow=("path:*",))):
+        found = await known.entry_for(never)  # it is told that its files are missing
+        assert (found.source, found.download) == (SOURCE, "never")
+    with pytest.raises(Forbidden):
+        await loads().entry_for(fetching)
+    found = await loads(allow=("path:*",)).entry_for(fetching)
+    assert found == CatalogueModel(id="mine", source=SOURCE, download="on_demand")
+
+
+async def test_the_node_s_own_entry_has_the_word_on_what_a_gateway_s_load_fetches(
+    loads: Callable[..., Loads],
+) -> None:
+    entry = CatalogueModel(id="toy", source=SOURCE)
+    spec = LoadSpec("toy", source="hf:other/x", on_demand=True, download="on_demand")
+    assert await loads(entry).entry_for(spec) == entry
+
+
+@pytest.mark.parametrize("source", ["nonsense", "a/b", "hf:", "path:relative", "x" * 900])
+async def test_a_source_of_a_gateway_that_is_none_is_no_internal_error(
+    loads: Callable[..., Loads], source: str
+) -> None:
+    with pytest.raises((InvalidRequest, Forbidden)) as refused:
+        await loads().entry_for(LoadSpec("mine", source=source, on_demand=True))
+    assert refused.value.param == "source"
+
+
+@pytest.mark.parametrize("quant", ["", "none", "INT8", "auto", "Q4_K_M", "awq"])
+async def test_a_quantisation_may_be_any_that_the_catalogue_may_name(
+    loads: Callable[..., Loads], quant: str
+) -> None:
+    entry = CatalogueModel(id="toy")
+    assert await loads(entry).entry_for(LoadSpec("toy", quant=quant)) == entry
+
+
+async def test_a_quantisation_that_nobody_knows_is_refused(loads: Callable[..., Loads]) -> None:
+    with pytest.raises(InvalidRequest, match="int4") as refused:
+        await loads(CatalogueModel(id="toy")).entry_for(LoadSpec("toy", quant="tiny"))
+    assert refused.value.param == "quant"

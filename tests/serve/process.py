@@ -97,6 +97,17 @@ class Helexa:
             check=False,
         )
 
+    def helexa(self, *args: str) -> "subprocess.CompletedProcess[str]":
+        """Another command of `helexa`, in the same surroundings."""
+        return subprocess.run(
+            [sys.executable, "-m", "helexa", *args],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+            env=self.environ,
+        )
+
     @property
     def status(self) -> dict[str, Any]:
         status = self.try_status()

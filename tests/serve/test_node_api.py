@@ -1,9 +1,20 @@
 """The node's own listener: wire-compatible with the reference's neurons, guarded by its token."""
 
+from functools import partial
 from pathlib import Path
 
 import pytest
+import trio
 from process import MODEL, Helexa, call, chat, helexa
+
+from helexa.config.schema import RemoteNode
+from helexa.errors import ModelBusy, ModelNotFound, ServiceUnavailable
+from helexa.fleet.catalogue import DEMO_MODEL, CatalogueModel
+from helexa.nodes.client import Client
+from helexa.nodes.port import NodeLost
+from helexa.nodes.probe import probe
+from helexa.nodes.remote import RemotePort
+from helexa.store.source import name_of
 
 pytestmark = pytest.mark.real
 TOKEN = {"authorization": "Bearer secret"}
@@ -64,6 +75,48 @@ def test_a_model_is_loaded_served_and_unloaded(node: Helexa) -> None:
     )
     assert status == 200
     assert call("GET", base + "/models", headers=TOKEN)[2] == []
+
+
+async def test_a_gateway_s_port_sees_loads_and_unloads_what_is_here(node: Helexa) -> None:
+    remote = RemoteNode("beast", node.url("node"), token="secret")
+    async with Client(remote) as client:
+        port = RemotePort(remote, client)
+        seen = await port.look()
+        assert name_of(DEMO_MODEL.source) in (seen.stored or ())
+        assert (seen.models, seen.activation, seen.harnesses) == ((), "ready", ("torch", "script"))
+        assert all(0 < device.free_mb <= device.total_mb for device in seen.devices)
+        assert [finding async for finding in probe(client) if finding.ok is False] == []
+        await port.load(DEMO_MODEL)
+        (model,) = (await port.look()).models
+        assert model.entry.loaded
+        assert model.entry.limit is not None
+        assert (model.width, model.done_bytes == model.total_bytes) == (8, True)
+        assert (model.service_seconds, model.error) == (None, None)
+        with pytest.raises(ModelBusy):
+            await port.unload(MODEL, if_idle=True)
+        await trio.to_thread.run_sync(
+            partial(call, "POST", remote.endpoint + "/v1/chat/completions", chat(), TOKEN)
+        )
+        (model,) = (await port.look()).models
+        assert model.service_seconds
+        await port.unload(MODEL, if_idle=True)
+        assert (await port.look()).models == ()
+        with pytest.raises(ModelNotFound):
+            await port.unload(MODEL, if_idle=False)
+
+
+async def test_a_gateway_s_load_fetches_nothing(node: Helexa) -> None:
+    remote = RemoteNode("beast", node.url("node"), token="secret")
+    async with Client(remote) as client:
+        with pytest.raises(ServiceUnavailable, match="are not on this host"):
+            await RemotePort(remote, client).load(CatalogueModel("x", source="hf:org/x"))
+
+
+async def test_a_gateway_without_the_token_is_told_so(node: Helexa) -> None:
+    remote = RemoteNode("beast", node.url("node"))
+    async with Client(remote) as client:
+        with pytest.raises(NodeLost, match="does not accept the token"):
+            await RemotePort(remote, client).look()
 
 
 def test_a_gateway_s_principal_is_believed_with_the_token(node: Helexa) -> None:

@@ -1,0 +1,75 @@
+"""What one request may take of a budget, and what it took."""
+
+from collections.abc import Sequence
+
+from attrs import define, field
+
+from helexa.accounts.amount import FREE, Prices, Used, prices
+from helexa.accounts.provider import Reservation, Wanted
+from helexa.conversation import Delta, Event, Passed, Started
+from helexa.fleet.catalogue import CatalogueModel
+from helexa.fleet.limits import Limit
+from helexa.nodes.asked import Prepared
+from helexa.trace import Trace
+
+USUAL_OUTPUT = 4096  # tokens, of a model that nobody knows a limit of
+
+
+def wanted(prepared: Prepared, limit: Limit | None, trace: Trace) -> Wanted:
+    """The most that a request may take: its prompts, and for each answer what it asks for.
+
+    Never more than the model can still produce after the longest prompt.
+    """
+    conversation = prepared.asked.conversation
+    most = conversation.max_tokens or (limit.output if limit else USUAL_OUTPUT)
+    if limit is not None:
+        most = max(1, min(most, limit.context - prepared.longest_prompt))
+    return Wanted(
+        principal=trace.principal,
+        request_id=trace.request_id,
+        model=prepared.entry.id,
+        prompt_tokens=prepared.num_tokens,
+        max_output=most,
+        num_answers=conversation.num_answers,
+        exact=prepared.exact,
+        prices=prices_of(prepared.entry),
+    )
+
+
+def prices_of(entry: CatalogueModel) -> Prices:
+    cost = entry.cost
+    return prices(cost.input, cost.output, cost.cache_read, cost.cache_write) if cost else FREE
+
+
+@define(eq=False)
+class Charge:
+    """Counts an answer as it comes, and tells its reservation.
+
+    The count of deltas is about that of the tokens; the usage of the answer itself has the last word.
+    """
+
+    _reservation: Reservation
+    _prepared: Prepared
+    _trace: Trace
+    _used: Used = field(default=Used(), init=False)
+
+    def saw(self, batch: Sequence[Event]) -> None:
+        deltas = 0
+        for event in batch:
+            if isinstance(event, Delta):
+                deltas += 1
+            elif isinstance(event, Passed):
+                deltas += event.tokens
+            elif isinstance(event, Started) and not self._used.prompt:
+                self._used = Used(event.prompt_tokens or self._prepared.num_tokens)
+        if deltas:
+            prompt = self._used.prompt or self._prepared.num_tokens
+            self._used = Used(prompt, self._used.completion + deltas, self._used.cached)
+            self._reservation.used(self._used)
+
+    def settle(self) -> None:
+        """The request is over: charged for what it took, whoever ended it."""
+        usage = self._trace.usage
+        if usage is not None:
+            self._used = Used(usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens)
+        self._reservation.settle(self._used)

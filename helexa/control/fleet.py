@@ -1,0 +1,121 @@
+"""What `helexa-ctl` may ask of a gateway about its fleet: plan, pin, unpin, drain, and views of nodes."""
+
+from collections.abc import AsyncGenerator, Iterator
+from typing import Any
+
+from attrs import asdict, frozen
+
+from helexa.actors.fleet import Fleet
+from helexa.control.protocol import Args, Json
+from helexa.control.server import Verb
+from helexa.errors import NotFound
+from helexa.fleet.catalogue import CatalogueModel
+from helexa.fleet.view import DeviceView, ModelView, NodeView
+from helexa.shelf import Shelf
+from helexa.wire.models import write_node_entry
+
+
+@frozen(eq=False)
+class FleetVerbs:
+    """The verbs over one fleet."""
+
+    fleet: Fleet
+    shelf: Shelf
+
+    def verbs(self) -> list[Verb]:
+        return [
+            Verb("plan", changes=False, handle=self.plan),
+            Verb("pin", changes=True, handle=self.pin),
+            Verb("unpin", changes=True, handle=self.unpin),
+        ]
+
+    async def plan(self, args: Args) -> AsyncGenerator[Json, None]:
+        """What a request for the model would bring about now."""
+        yield asdict(await self.fleet.plan(self.shelf.resolve(args.text("model"))))
+
+    async def pin(self, args: Args) -> AsyncGenerator[Json, None]:
+        entry = self.shelf.resolve(args.text("model"))
+        nodes = await self.fleet.pin(entry.id, self.node(args))
+        yield {"message": f"{entry.id} is not evicted from {', '.join(nodes)}"}
+
+    async def unpin(self, args: Args) -> AsyncGenerator[Json, None]:
+        entry = self.shelf.resolve(args.text("model"))
+        nodes = await self.fleet.unpin(entry.id, self.node(args))
+        yield {"message": f"{entry.id} may be evicted from {', '.join(nodes)}"}
+
+    async def load(self, entry: CatalogueModel, args: Args) -> AsyncGenerator[Json, None]:
+        node = await self.fleet.load(entry, self.node(args))
+        yield {"message": f"{entry.id} is loaded on {node}"}
+
+    async def unload(self, model: str, args: Args) -> AsyncGenerator[Json, None]:
+        nodes = await self.fleet.unload(model, self.node(args))
+        yield {"message": f"{model} is unloaded from {', '.join(nodes)}"}
+
+    async def drain(self, node: str, args: Args) -> AsyncGenerator[Json, None]:
+        """Send a node no more requests, or let it have them again."""
+        self.view(node)
+        moved = await self.fleet.drain(node, not args.flag("off"))
+        if args.flag("off"):
+            yield {"message": f"{node} takes requests again"}
+            return
+        also = f"; {', '.join(moved)} is loaded elsewhere" if moved else ""
+        yield {"message": f"{node} gets no more requests and finishes those in hand{also}"}
+
+    # -- nodes as they were seen last ----------------------------------------------------------------
+
+    def node(self, args: Args) -> str | None:
+        """The node that is named, if one is; NotFound if there is none of this name."""
+        name = args.optional_text("node")
+        return None if name is None else self.view(name).name
+
+    def view(self, name: str) -> NodeView:
+        views = self.fleet.views
+        for view in views:
+            if view.name == name:
+                return view
+        known = ", ".join(view.name for view in views)
+        raise NotFound(f"there is no node {name[:80]!r}; the nodes are {known}", param="node")
+
+    def nodes(self) -> list[dict[str, Any]]:
+        return [node_json(view) for view in self.fleet.views]
+
+    def models(self, node: str | None) -> Iterator[dict[str, Any]]:
+        """The models of one node or of all, each as its node tells of it."""
+        for view in self.fleet.views:
+            if node in (None, view.name):
+                yield from (model_json(view, model) for model in view.models)
+
+
+def node_json(view: NodeView) -> dict[str, Any]:
+    return {
+        "name": view.name,
+        "kind": view.kind,
+        "url": view.url,
+        "up": view.up,
+        "why_down": view.why_down,
+        "version": view.version,
+        "activation": view.activation,
+        "devices": [device_json(device) for device in view.devices],
+        "models": [model_json(view, model) for model in view.models],
+    }
+
+
+def device_json(device: DeviceView) -> dict[str, Any]:
+    return {
+        "index": device.index,
+        "name": device.name,
+        "vram_total_mb": device.total_mb,
+        "vram_free_mb": device.free_mb,
+        "vram_used_mb": max(0, device.total_mb - device.free_mb),
+        "poisoned": device.poisoned,
+    }
+
+
+def model_json(view: NodeView, model: ModelView) -> dict[str, Any]:
+    return {
+        **write_node_entry(model.entry),
+        "node": view.name,
+        "in_flight": model.in_flight,
+        "queue_depth": model.queue_depth,
+        "error": model.error,
+    }
