@@ -10,7 +10,7 @@ from helexa.engine.kv.layers import Kind, Layers
 from helexa.engine.kv.memory import Memory
 from helexa.engine.kv.spans import rounded
 from helexa.engine.kv.trial import sequence_of
-from helexa.engine.lean.forward import Fused
+from helexa.engine.lean.forward import Fused, Lean
 from helexa.engine.loader import LoadedModel, load
 from helexa.engine.runner import Together
 from helexa.engine.scheduler import Chunk
@@ -33,7 +33,9 @@ def logits_of(
 ) -> torch.Tensor:
     """Of all tokens of two texts that are computed together, in chunks that end at `cuts`."""
     total = 2 * rounded(cuts[-1])
-    layers = Layers(kinds, total, loaded.model.dtype, "cpu")
+    # A fused model may keep its table in fewer bits than it computes in.
+    dtype = fused.dtype if isinstance(fused, Lean) else loaded.model.dtype
+    layers = Layers(kinds, total, dtype, "cpu")
     memory = Memory(layers, total, keeps=False)
     runner = Together(loaded, memory, fused)
     texts = {uid: list(prompt_of(cuts[-1] - uid, seed=uid)) for uid in (0, 1)}

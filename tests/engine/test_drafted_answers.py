@@ -155,10 +155,6 @@ def test_the_demo_model_drafts_and_says_the_same(name: str, demo_model: StoredMo
         told.append(answers(worker, *orders))
     for order in orders:
         assert tokens_of(told[1], order.uid) == tokens_of(told[0], order.uid)
-    if name == "greedy":
-        model = reference(demo_model.path)
-        for order in orders:
-            assert tokens_of(told[1], order.uid) == generate(model, order.prompt, COUNT)
     assert last_use(told[1]).accepted > 0
 
 

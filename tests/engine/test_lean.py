@@ -70,7 +70,7 @@ def test_a_model_that_uses_its_modules_otherwise_stays_as_it_is(toy: Toy) -> Non
 
 
 @pytest.mark.real
-def test_the_demo_model_is_fused_and_keeps_its_weights_exactly_in_half_the_bytes(
+def test_the_demo_model_is_fused_and_keeps_most_weights_exactly_in_half_the_bytes(
     demo_model: StoredModel,
 ) -> None:
     loaded = read(demo_model.path)
@@ -78,8 +78,9 @@ def test_the_demo_model_is_fused_and_keeps_its_weights_exactly_in_half_the_bytes
     expected = logits_of(loaded, kinds, None)
     fused = fused_form(loaded, kinds)
     assert type(fused) is Lean
-    assert all(type(product) is Half for layer in fused.layers for product in layer.products)
-    assert fused.nbytes < 0.65 * loaded.weights_bytes  # embedding and head are two tensors now
+    for layer in fused.layers:
+        assert [type(product) for product in layer.products] == [Half, Half, Half, Plain]
+    assert fused.nbytes < 0.75 * loaded.weights_bytes  # embedding and head are two tensors now
     found = logits_of(loaded, kinds, fused)
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-3)
 

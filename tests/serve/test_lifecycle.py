@@ -104,7 +104,7 @@ def test_a_client_who_leaves_frees_everything_within_a_step(process: Helexa) -> 
         received = b""
         while received.count(b'"content"') < 3:
             received += sock.recv(65536)
-        assert process.status["open"] == {"sequences": 1, "slots": 1, "reservations": 0}
+        assert process.status["open"] == {"sequences": 1, "slots": 1, "reservations": 1}
     while any(process.status["open"].values()):
         select_nothing(0.02)
     while not (ended := process.events("request ended")):

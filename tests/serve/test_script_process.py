@@ -131,7 +131,7 @@ def test_a_script_model_fills_its_memory(scripted: Helexa) -> None:
     assert (found["harness"], found["status"], found["vram_used_mb"]) == ("script", "loaded", 600)
     assert found["limit"]["context"] == 131072
     assert "script" in call("GET", f"{node}/discovery")[2]["harnesses"]
-    status, answer = ask(scripted, "hi", model="huge")
+    status, _, answer = call("POST", f"{node}/models/load", {"model_id": "huge"})
     assert (status, answer["error"]["code"]) == (503, "insufficient_vram")
     assert answer["error"]["required_mb"] == 2800
     before = device_used(scripted)

@@ -119,9 +119,9 @@ def test_qwen3_next_attends_fully_on_every_fourth_layer() -> None:
         ("mistral", Layers(32, 0, 32, 4096)),
         ("mixtral", Layers(32, 32, 0, 0)),
         ("gpt_oss", Layers(36, 18, 18, 128)),
-        ("qwen3_next", Layers(48, 12, 0, 0)),
+        ("qwen3_next", Layers(48, 12, 0, 0, 20_054_016)),
         ("llama4_text", Layers(48, 12, 36, 8192)),
-        ("jamba", Layers(32, 4, 0, 0)),
+        ("jamba", Layers(32, 4, 0, 0, 4_587_520)),
     ],
 )
 def test_completed_configs_need_no_assumption(model_type: str, layers: Layers) -> None:

@@ -108,15 +108,16 @@ class Packed:
         return self.layer.forward(x)
 
 
-def joined(layers: Sequence[MultiplyingLayer]) -> Product:
+def joined(layers: Sequence[MultiplyingLayer], *, may_halve: bool = True) -> Product:
     """One product for layers that read the same input; they give their weights up to it.
 
-    Layers of different kinds stay apart.
+    Layers of different kinds stay apart.  `may_halve` False keeps plain weights as they are.
     """
     plain = [layer for layer in layers if isinstance(layer, nn.Linear)]
     packed = [layer for layer in layers if isinstance(layer, PackedLinear)]
     if len(plain) == len(layers):
-        product = stored(rows_of([layer.weight.detach() for layer in plain]), bias_of(layers))
+        weight, bias = rows_of([layer.weight.detach() for layer in plain]), bias_of(layers)
+        product = stored(weight, bias) if may_halve else Plain(weight, bias)
     elif len(packed) == len(layers) and can_be_joined(packed):
         product = packed_product(packed)
     else:
