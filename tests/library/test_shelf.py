@@ -50,12 +50,16 @@ def ids(catalogue: Catalogue) -> list[str]:
     return [model.id for model in catalogue.models]
 
 
-async def test_a_file_that_was_written_is_read_again(shelf: Shelf, file: Path) -> None:
+async def test_a_file_that_was_written_is_read_again(
+    autojump_clock: object, shelf: Shelf, file: Path
+) -> None:
     write(file, '[[models]]\nid = "first"\n[[models]]\nid = "second"\n')
     await until(lambda: ids(shelf.catalogue) == ["first", "second"])
 
 
-async def test_a_bad_file_is_refused_whole_and_the_old_one_kept(shelf: Shelf, file: Path) -> None:
+async def test_a_bad_file_is_refused_whole_and_the_old_one_kept(
+    autojump_clock: object, shelf: Shelf, file: Path
+) -> None:
     write(file, '[[models]]\nid = "third"\n[[models]]\nid = "third"\n')
     assert await shelf.reload()
     assert ids(shelf.catalogue) == ["first"]
@@ -63,13 +67,15 @@ async def test_a_bad_file_is_refused_whole_and_the_old_one_kept(shelf: Shelf, fi
     await until(lambda: ids(shelf.catalogue) == ["mended"])
 
 
-async def test_a_file_that_vanishes_changes_nothing(shelf: Shelf, file: Path) -> None:
+async def test_a_file_that_vanishes_changes_nothing(
+    autojump_clock: object, shelf: Shelf, file: Path
+) -> None:
     remove(file)
     await trio.sleep(5 * LOOK_SECONDS)
     assert ids(shelf.catalogue) == ["first"]
 
 
-async def test_an_untouched_file_is_read_once(shelf: Shelf) -> None:
+async def test_an_untouched_file_is_read_once(autojump_clock: object, shelf: Shelf) -> None:
     before = shelf.catalogue
     await trio.sleep(10 * LOOK_SECONDS)
     assert shelf.catalogue is before
