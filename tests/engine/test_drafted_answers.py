@@ -207,7 +207,7 @@ def test_max_tokens_is_kept_to_the_token(count: int, toy: Toy) -> None:
 def test_a_stop_id_ends_an_answer_in_the_middle_of_a_draft(toy: Toy) -> None:
     (whole, _) = both(toy(), ask(10))
     said = tokens_of(whole, 10)
-    for stop in dict.fromkeys(said):
+    for stop in list(dict.fromkeys(said))[::4]:
         plain, drafted = both(toy(), ask(10, stop_ids=frozenset({stop})))
         assert pieces(drafted, 10) == pieces(plain, 10)
         assert pieces(drafted, 10)[-1].finish == "stop"
