@@ -6,13 +6,14 @@ from attrs import define, field
 
 from helexa.accounts.amount import FREE, Prices, Used, prices
 from helexa.accounts.provider import Reservation, Wanted
-from helexa.conversation import Delta, Event, Passed, Started
+from helexa.conversation import Delta, Event, Passed, Started, Usage
 from helexa.fleet.catalogue import CatalogueModel
 from helexa.fleet.limits import Limit
 from helexa.nodes.asked import Prepared
 from helexa.trace import Trace
 
 USUAL_OUTPUT = 4096  # tokens, of a model that nobody knows a limit of
+BYTES_PER_TOKEN = 4
 
 
 def wanted(prepared: Prepared, limit: Limit | None, trace: Trace) -> Wanted:
@@ -34,6 +35,15 @@ def wanted(prepared: Prepared, limit: Limit | None, trace: Trace) -> Wanted:
         exact=prepared.exact,
         prices=prices_of(prepared.entry),
     )
+
+
+def about_tokens(num_bytes: int) -> int:
+    """What so many bytes of a body are taken for where nobody here can count their tokens."""
+    return -(-num_bytes // BYTES_PER_TOKEN)
+
+
+def used_of(usage: Usage) -> Used:
+    return Used(usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens)
 
 
 def prices_of(entry: CatalogueModel) -> Prices:
@@ -71,5 +81,5 @@ class Charge:
         """The request is over: charged for what it took, whoever ended it."""
         usage = self._trace.usage
         if usage is not None:
-            self._used = Used(usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens)
+            self._used = used_of(usage)
         self._reservation.settle(self._used)

@@ -25,15 +25,21 @@ FLEET_POLICY = RestartPolicy(max_restarts=3, within=300.0, first_delay=0.5)
 
 @frozen(eq=False)
 class Front:
-    """`ports` are by name, this host's own node first if it has one; `upstreams` are those of them that
-    are no helexa."""
+    """`ports` are by name, this host's own node first if it has one."""
 
     fleet: Fleet
-    poller: Poller
     ports: Mapping[str, NodePort]
-    clients: Mapping[str, Client]
-    upstreams: Mapping[str, UpstreamPort]
     local: LocalPort | None
+
+    @property
+    def upstreams(self) -> Mapping[str, UpstreamPort]:
+        return {name: p for name, p in self.ports.items() if isinstance(p, UpstreamPort)}
+
+    @property
+    def clients(self) -> Mapping[str, Client]:
+        """Of the nodes that are reached over HTTP."""
+        over_http = UpstreamPort | RemotePort
+        return {name: p.client for name, p in self.ports.items() if isinstance(p, over_http)}
 
 
 @asynccontextmanager
@@ -43,17 +49,14 @@ async def front(
     """Watch the nodes and run the fleet for as long as the block lasts."""
     async with trio.open_nursery() as nursery, AsyncExitStack() as stack:
         ports: dict[str, NodePort] = {local.name: local} if local else {}
-        clients: dict[str, Client] = {}
         for node in config.nodes:
-            client = await stack.enter_async_context(Client(node))
-            clients[node.name], ports[node.name] = client, port_of(node, client)
+            ports[node.name] = port_of(node, await stack.enter_async_context(Client(node)))
         fleet = Fleet(config, shelf, ports, metrics)
         poller = Poller(list(ports.values()), fleet, config.fleet.poll_seconds)
         on_crash = partial(count_crash, metrics)
         for name, actor in (("fleet", fleet.run), ("poller", poller.run)):
             await nursery.start(partial(keep_running, on_crash=on_crash), name, actor, FLEET_POLICY)
-        upstreams = {p.name: p for p in ports.values() if isinstance(p, UpstreamPort)}
-        yield Front(fleet, poller, ports, clients, upstreams, local)
+        yield Front(fleet, ports, local)
         nursery.cancel_scope.cancel()
         fleet.close()
 

@@ -14,7 +14,7 @@ from attrs import define, evolve, field
 from helexa.accounts.keys import Key
 from helexa.accounts.provider import Budgets
 from helexa.actors.fleet import Acquire, Fleet, Outcome
-from helexa.charge import Charge, wanted
+from helexa.charge import Charge, about_tokens, wanted
 from helexa.conversation import Conversation, Event, Events, Progress
 from helexa.errors import (
     Busy,
@@ -41,7 +41,6 @@ from helexa.trace import Trace
 
 UNDER_WAY = Progress("queued")  # between two steps: whoever waits may look at the clock
 MAX_TRIES = 4  # nodes may be lost, and models unloaded between their load and our place in the line
-BYTES_PER_TOKEN = 4  # of a body, where nobody here can count its tokens
 # Another node may do better.
 ELSEWHERE = (ServiceUnavailable, Busy, NotLoaded, InsufficientVram, UpstreamMalformed)
 
@@ -114,7 +113,7 @@ class Gateway:
         try:
             return self._shelf.resolve(name)
         except ModelNotFound:
-            if any(view.up and view.model(name) for view in self._fleet.views):
+            if self._fleet.telling(name):
                 return CatalogueModel(id=name)
             raise
 
@@ -132,9 +131,7 @@ class Gateway:
     def _limit(self, entry: CatalogueModel, known: Known | None) -> Limit | None:
         """The tightest that is published for the model; without one, what its files here say."""
         published = tightest(
-            found.entry.limit
-            for view in self._fleet.views
-            if view.up and (found := view.model(entry.id)) and found.entry.loaded
+            each.entry.limit for each in self._fleet.telling(entry.id) if each.entry.loaded
         )
         return published or (known.limit if known else None)
 
@@ -237,7 +234,7 @@ def check_allowed(key: Key, entry: CatalogueModel) -> None:
 
 
 def estimated(asked: Asked, entry: CatalogueModel) -> Prepared:
-    return Prepared(asked, entry, -(-asked.body_bytes // BYTES_PER_TOKEN))
+    return Prepared(asked, entry, about_tokens(asked.body_bytes))
 
 
 def counted(prepared: Prepared, known: Known, prompts: Sequence[Prompt]) -> Prepared:

@@ -20,14 +20,10 @@ async def fleet_entries(
         known = await known_or_none(local.host.node, entry) if local else None
         if known is not None:
             files[entry.id] = described(entry, known, "unloaded", None)
+        fits_here = local is not None and known is not None and local.host.node.could_fit(known)
         where[entry.id] = tuple(
             view.name
             for view in views
-            if view.up
-            and (
-                known is not None and local is not None and local.host.node.could_fit(known)
-                if view.kind == "local"
-                else feasible(entry, view)
-            )
+            if view.up and (fits_here if view.kind == "local" else feasible(entry, view))
         )
     return compose(catalogue, views, files, where)

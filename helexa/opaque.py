@@ -9,10 +9,9 @@ from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 import orjson
 from attrs import define, field, frozen
 
-from helexa.accounts.amount import Used
 from helexa.accounts.keys import Key
 from helexa.accounts.provider import Budgets, Reservation, Wanted
-from helexa.charge import prices_of
+from helexa.charge import about_tokens, prices_of, used_of
 from helexa.conversation import Usage
 from helexa.errors import ModelNotFound
 from helexa.fleet.catalogue import CatalogueModel
@@ -27,7 +26,6 @@ from helexa.nodes.told import Told
 from helexa.nodes.upstream import UpstreamPort
 from helexa.trace import Trace
 
-BYTES_PER_TOKEN = 4
 HEAD_SECONDS = 3600.0
 SILENCE_SECONDS = 900.0
 MOST_METERED_BYTES = 8 * 2**20  # of an answer that is read for its usage
@@ -63,7 +61,7 @@ class Opaque:
         trace.model = entry.id
         check_allowed(asked.key, entry)
         names = self._names(entry, asked)
-        about = -(-asked.num_bytes // BYTES_PER_TOKEN)
+        about = about_tokens(asked.num_bytes)
         wanted = Wanted(
             trace.principal, trace.request_id, entry.id, about, 0, 1, False, prices_of(entry)
         )
@@ -153,10 +151,7 @@ class OpaqueAnswer:
     def close(self) -> None:
         """Gives back all that the request held, however it ended."""
         self._incoming.close()
-        usage = self._trace.usage or Usage(self._about, 0)
-        self._reservation.settle(
-            Used(usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens)
-        )
+        self._reservation.settle(used_of(self._trace.usage or Usage(self._about, 0)))
 
     def _keep(self, piece: bytes) -> None:
         self._num_read += len(piece)

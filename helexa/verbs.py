@@ -82,17 +82,17 @@ class Control:
             **{role: {"url": url} for role, url in self.urls.items()},
             "devices": [],
             "models": [],
-            "open": {"sequences": 0, "slots": 0, "reservations": self._num_reservations()},
+            "open": {"sequences": 0, "slots": 0},
             "errors": self._last_errors(),
         }
         if self.host is not None:
             told |= await self._of_node(self.host)
+        told["open"]["reservations"] = (
+            self.accounts.accounts.ledger.num_open if self.accounts else 0
+        )
         if fleet := self.fleet:
             told["nodes"] = fleet.nodes()
         yield told
-
-    def _num_reservations(self) -> int:
-        return self.accounts.accounts.ledger.num_open if self.accounts else 0
 
     async def _of_node(self, host: Host) -> dict[str, Any]:
         status = await host.node.status()
@@ -108,7 +108,6 @@ class Control:
             "open": {
                 "sequences": sum(device.num_sequences for device in status.devices),
                 "slots": sum(model.in_flight for model in status.models),
-                "reservations": self._num_reservations(),
             },
         }
 
@@ -150,11 +149,8 @@ class Control:
         )
 
     async def load(self, args: Args) -> AsyncGenerator[Json, None]:
-        if self.fleet and (self.host is None or args.optional_text("node") is not None):
-            entry = self.shelf.resolve(args.text("model"))
-            async with aclosing(self.fleet.load(entry, args)) as told:
-                async for item in told:
-                    yield item
+        if self._means_fleet(args):
+            yield await self._fleet_needed().load(args)
             return
         node, loads = self._needed()
         entry = await loads.entry_for(LoadSpec(args.text("model")))
@@ -169,12 +165,8 @@ class Control:
         yield {"message": f"{entry.id} is loaded"}
 
     async def unload(self, args: Args) -> AsyncGenerator[Json, None]:
-        if self.fleet and (self.host is None or args.optional_text("node") is not None):
-            named = self.shelf.catalogue.resolve(args.text("model"))
-            gone = self.fleet.unload(named.id if named else args.text("model"), args)
-            async with aclosing(gone) as told:
-                async for item in told:
-                    yield item
+        if self._means_fleet(args):
+            yield await self._fleet_needed().unload(args)
             return
         node, loads = self._needed()
         model = loads.id_of(args.text("model"))
@@ -190,13 +182,16 @@ class Control:
     async def drain_all(self, args: Args) -> AsyncGenerator[Json, None]:
         node = args.optional_text("node")
         if node is not None:
-            async with aclosing(self._fleet_needed().drain(node, args)) as told:
-                async for item in told:
-                    yield item
+            yield await self._fleet_needed().drain(node, args)
             return
         self.drain()
         yield {"message": "no more requests are taken; helexa stops when those in hand are done"}
         await trio.sleep_forever()
+
+    def _means_fleet(self, args: Args) -> bool:
+        """Whether the nodes of a gateway are meant, and not what this process has itself."""
+        named = args.optional_text("node") is not None
+        return self.front is not None and (named or self.host is None)
 
     def _fleet_needed(self) -> FleetVerbs:
         if self.fleet is None:

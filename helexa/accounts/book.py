@@ -15,6 +15,7 @@ from helexa.accounts import windows
 from helexa.accounts.amount import NOTHING, UNUSED, Amount, Used
 from helexa.accounts.provider import Remaining, Wanted
 from helexa.accounts.windows import BALANCE, Cap, Meter, Scope, Window
+from helexa.average import smoothed
 from helexa.conversation import Principal
 
 MeterId: TypeAlias = tuple[Scope, Window]
@@ -107,7 +108,7 @@ class Book:
             before = self.meter(meter_id)
             self._put(meter_id, before, windows.give_back(before, held))
         self.num_open -= 1
-        self._seconds += SMOOTHING * (now - opened.opened_at - self._seconds)
+        self._seconds = smoothed(self._seconds, now - opened.opened_at, SMOOTHING)
 
     def remaining(self, caps: Iterable[Cap], now: float) -> Remaining | None:
         """By the cap on tokens that leaves the least."""

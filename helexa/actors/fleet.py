@@ -31,7 +31,7 @@ from helexa.fleet import breaker
 from helexa.fleet.breaker import Breaker
 from helexa.fleet.catalogue import CatalogueModel
 from helexa.fleet.site import Plan
-from helexa.fleet.view import NodeKind, NodeView
+from helexa.fleet.view import ModelView, NodeKind, NodeView
 from helexa.metrics import Metrics
 from helexa.nodes.port import NodePort
 from helexa.shelf import Shelf
@@ -94,6 +94,12 @@ class Fleet:
     def activation(self) -> ActivationView:
         """How far the models are that come up by themselves."""
         return self._upkeep.activation
+
+    def telling(self, model: str) -> list[ModelView]:
+        """The model as every node tells of it that has it, whatever its status, and is up."""
+        having = (member.view for member in self._members.having(model))
+        found = (view.model(model) for view in having if view.up)
+        return [each for each in found if each is not None]
 
     def acquire(
         self, entry: CatalogueModel, *, session: str = "", avoid: frozenset[str] = frozenset()

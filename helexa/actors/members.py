@@ -6,6 +6,7 @@ from collections import Counter
 from attrs import define, evolve, field, frozen
 
 from helexa.actors.leases import Acquire, Outcome
+from helexa.average import smoothed
 from helexa.errors import HelexaError
 from helexa.fleet import breaker
 from helexa.fleet.backoff import Failure, failed
@@ -178,8 +179,7 @@ class Member:
 
     def _measure(self, model: str, seconds: float) -> None:
         learned = self.of(model)
-        before = seconds if learned.service_seconds is None else learned.service_seconds
-        learned.service_seconds = before + SMOOTHING * (seconds - before)
+        learned.service_seconds = smoothed(learned.service_seconds, seconds, SMOOTHING)
 
     # -- loads -----------------------------------------------------------------------------------
 

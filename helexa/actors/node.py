@@ -52,6 +52,7 @@ from helexa.errors import (
     NotLoaded,
     ServiceUnavailable,
 )
+from helexa.fleet.backoff import pause
 from helexa.fleet.catalogue import CatalogueModel
 from helexa.fleet.known import Known
 from helexa.fleet.pool import Counted
@@ -74,7 +75,6 @@ log = logs.get("helexa.node")
 
 RECOVERING_SECONDS = 2.0
 KEEP_ALIVE_SECONDS = 10.0
-FIRST_BACKOFF_SECONDS, MAX_BACKOFF_SECONDS = 5.0, 300.0
 
 
 def tick_seconds(config: Config) -> float:
@@ -479,7 +479,7 @@ class Node:
             place.answer_loads(error)
             return
         place.num_failures += 1
-        backoff = min(MAX_BACKOFF_SECONDS, FIRST_BACKOFF_SECONDS * 2 ** (place.num_failures - 1))
+        backoff = pause(place.num_failures)
         place.status, place.error = "failed", error
         place.retry_at = trio.current_time() + backoff
         log.error("model failed", model=model, reason=error.message, retry_in=backoff)

@@ -8,6 +8,7 @@ import trio
 
 from helexa import logs
 from helexa.errors import HelexaError
+from helexa.fleet import backoff
 from helexa.fleet.view import NodeView
 from helexa.nodes.port import NodePort
 
@@ -94,7 +95,7 @@ class Poller:
 
 def pause(poll_seconds: float, num_failures: int) -> float:
     longest = max(poll_seconds, LONGEST_PAUSE_SECONDS)
-    return float(min(longest, poll_seconds * 2.0 ** min(max(0, num_failures - 1), 30)))
+    return backoff.pause(num_failures, poll_seconds, longest)
 
 
 def tell(node: str, why: str | None, before: str | None) -> None:

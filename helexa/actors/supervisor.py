@@ -13,6 +13,7 @@ from attrs import define, field, frozen
 
 from helexa import logs
 from helexa.errors import DevicePoisoned, GaveUp, HelexaError
+from helexa.fleet.backoff import pause
 
 log = logs.get("helexa.supervisor")
 
@@ -43,8 +44,7 @@ class Intensity:
             self._crashes.popleft()
         if len(self._crashes) > self.policy.max_restarts:
             return None
-        exponent = len(self._crashes) - 1
-        return float(min(self.policy.max_delay, self.policy.first_delay * 2**exponent))
+        return pause(len(self._crashes), self.policy.first_delay, self.policy.max_delay)
 
 
 @define

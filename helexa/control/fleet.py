@@ -8,8 +8,6 @@ from attrs import asdict, frozen
 from helexa.actors.fleet import Fleet
 from helexa.control.protocol import Args, Json
 from helexa.control.server import Verb
-from helexa.errors import NotFound
-from helexa.fleet.catalogue import CatalogueModel
 from helexa.fleet.view import DeviceView, ModelView, NodeView
 from helexa.shelf import Shelf
 from helexa.wire.models import write_node_entry
@@ -35,46 +33,36 @@ class FleetVerbs:
 
     async def pin(self, args: Args) -> AsyncGenerator[Json, None]:
         entry = self.shelf.resolve(args.text("model"))
-        nodes = await self.fleet.pin(entry.id, self.node(args))
+        nodes = await self.fleet.pin(entry.id, args.optional_text("node"))
         yield {"message": f"{entry.id} is not evicted from {', '.join(nodes)}"}
 
     async def unpin(self, args: Args) -> AsyncGenerator[Json, None]:
         entry = self.shelf.resolve(args.text("model"))
-        nodes = await self.fleet.unpin(entry.id, self.node(args))
+        nodes = await self.fleet.unpin(entry.id, args.optional_text("node"))
         yield {"message": f"{entry.id} may be evicted from {', '.join(nodes)}"}
 
-    async def load(self, entry: CatalogueModel, args: Args) -> AsyncGenerator[Json, None]:
-        node = await self.fleet.load(entry, self.node(args))
-        yield {"message": f"{entry.id} is loaded on {node}"}
+    # -- what is told when it is done ----------------------------------------------------------------
 
-    async def unload(self, model: str, args: Args) -> AsyncGenerator[Json, None]:
-        nodes = await self.fleet.unload(model, self.node(args))
-        yield {"message": f"{model} is unloaded from {', '.join(nodes)}"}
+    async def load(self, args: Args) -> Json:
+        entry = self.shelf.resolve(args.text("model"))
+        node = await self.fleet.load(entry, args.optional_text("node"))
+        return {"message": f"{entry.id} is loaded on {node}"}
 
-    async def drain(self, node: str, args: Args) -> AsyncGenerator[Json, None]:
+    async def unload(self, args: Args) -> Json:
+        named = self.shelf.catalogue.resolve(args.text("model"))
+        model = named.id if named else args.text("model")
+        nodes = await self.fleet.unload(model, args.optional_text("node"))
+        return {"message": f"{model} is unloaded from {', '.join(nodes)}"}
+
+    async def drain(self, node: str, args: Args) -> Json:
         """Send a node no more requests, or let it have them again."""
-        self.view(node)
         moved = await self.fleet.drain(node, not args.flag("off"))
         if args.flag("off"):
-            yield {"message": f"{node} takes requests again"}
-            return
+            return {"message": f"{node} takes requests again"}
         also = f"; {', '.join(moved)} is loaded elsewhere" if moved else ""
-        yield {"message": f"{node} gets no more requests and finishes those in hand{also}"}
+        return {"message": f"{node} gets no more requests and finishes those in hand{also}"}
 
     # -- nodes as they were seen last ----------------------------------------------------------------
-
-    def node(self, args: Args) -> str | None:
-        """The node that is named, if one is; NotFound if there is none of this name."""
-        name = args.optional_text("node")
-        return None if name is None else self.view(name).name
-
-    def view(self, name: str) -> NodeView:
-        views = self.fleet.views
-        for view in views:
-            if view.name == name:
-                return view
-        known = ", ".join(view.name for view in views)
-        raise NotFound(f"there is no node {name[:80]!r}; the nodes are {known}", param="node")
 
     def nodes(self) -> list[dict[str, Any]]:
         return [node_json(view) for view in self.fleet.views]

@@ -7,6 +7,11 @@ from helexa.errors import HelexaError
 FIRST_SECONDS, LONGEST_SECONDS = 5.0, 300.0
 
 
+def pause(count: int, first: float = FIRST_SECONDS, longest: float = LONGEST_SECONDS) -> float:
+    """Seconds after the last of `count` failures in a row: `first`, and twice as many each time."""
+    return min(longest, first * 2.0 ** min(max(0, count - 1), 30))
+
+
 @frozen(eq=False)
 class Failure:
     """The last of `count` failures in a row; nobody tries again before `retry_at`."""
@@ -23,5 +28,4 @@ class Failure:
 def failed(before: Failure | None, error: HelexaError, now: float) -> Failure:
     """One more failure: each doubles the time that nobody tries."""
     count = before.count + 1 if before else 1
-    seconds = min(LONGEST_SECONDS, FIRST_SECONDS * 2.0 ** min(count - 1, 30))
-    return Failure(error, count, now + seconds)
+    return Failure(error, count, now + pause(count))

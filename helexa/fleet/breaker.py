@@ -13,6 +13,8 @@ from typing import Literal
 
 from attrs import evolve, field, frozen
 
+from helexa.fleet.backoff import pause
+
 State = Literal["closed", "open", "half-open"]
 MOST_OUTCOMES = 128  # that are remembered, the last ones
 
@@ -145,10 +147,10 @@ def is_stale(breaker: Breaker, sent_at: float) -> bool:
 
 
 def opening(breaker: Breaker, now: float, rules: Rules, by_looks: bool = False) -> Breaker:
-    doubled = rules.first_seconds * 2.0 ** min(breaker.opened, 30)
+    seconds = pause(breaker.opened + 1, rules.first_seconds, rules.longest_seconds)
     return Breaker(
         "open",
         opened=breaker.opened + 1,
-        retry_at=now + min(rules.longest_seconds, doubled),
+        retry_at=now + seconds,
         by_looks=by_looks,
     )

@@ -15,7 +15,8 @@ from helexa.conversation import Conversation, Events, Json, Passed, Principal
 from helexa.errors import HelexaError
 from helexa.escape import escape
 from helexa.http.answering import first_batch, last_words, write_events, write_whole
-from helexa.http.call import Call, call_of, take_body
+from helexa.http.call import Call, take_body
+from helexa.http.recorded import recorded
 from helexa.http.refusals import cut
 from helexa.http.stream import Header, json_response, sse_response
 from helexa.nodes.asked import Asked, Dialect
@@ -62,21 +63,7 @@ class Inference:
     stream_open_seconds: float
 
     async def __call__(self) -> Response:
-        call = call_of(request)
-        call.recorded = True
-        trace = Trace(
-            call.request_id,
-            self.dialect,
-            call.principal,
-            call.client_request_id,
-            share=call.key.share,
-        )
-        call.exits.callback(self.recorder.finish, trace)
-        try:
-            return await self._respond(call, trace)
-        except Exception as error:
-            trace.fail(error)
-            raise
+        return await recorded(self.dialect, self.recorder, self._respond)
 
     async def _respond(self, call: Call, trace: Trace) -> Response:
         exchange, data, body = await take_exchange(self.read, call)

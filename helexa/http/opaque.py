@@ -10,7 +10,8 @@ from quart_trio import QuartTrio
 from quart_trio.wrappers import TrioResponse
 
 from helexa.errors import HelexaError
-from helexa.http.call import Call, call_of, take_body
+from helexa.http.call import Call, take_body
+from helexa.http.recorded import recorded
 from helexa.opaque import Opaque, OpaqueAnswer, OpaqueRequest
 from helexa.recorder import Recorder
 from helexa.trace import Trace
@@ -56,17 +57,7 @@ class Route:
     recorder: Recorder
 
     async def __call__(self) -> Response:
-        call = call_of(request)
-        call.recorded = True
-        trace = Trace(
-            call.request_id, self.kind, call.principal, call.client_request_id, share=call.key.share
-        )
-        call.exits.callback(self.recorder.finish, trace)
-        try:
-            return await self._respond(call, trace)
-        except Exception as error:
-            trace.fail(error)
-            raise
+        return await recorded(self.kind, self.recorder, self._respond)
 
     async def _respond(self, call: Call, trace: Trace) -> Response:
         content_type, data = request.headers.get("content-type", ""), await take_body(request)

@@ -30,7 +30,8 @@ from helexa.http.crowd import Crowd
 from helexa.http.doors import Door
 from helexa.http.guard import Guard
 from helexa.http.refusals import CountRefusal, Refusals, not_counted
-from helexa.http.tls import Certificate, plain
+from helexa.http.tls import Certificate
+from helexa.http.transport import Plain
 
 KEEP_ALIVE_SECONDS = 75.0  # longer than the pools of clients and proxies keep a connection
 KEEP_ALIVE_REQUESTS = sys.maxsize
@@ -85,7 +86,7 @@ async def serve(
             task_status.started(url_of(accepting, is_secure=certificate is not None))
             context = WorkerContext(None)
             connect = partial(
-                Connection, app, config, context, state, limits, refusals, certificate or plain
+                Connection, app, config, context, state, limits, refusals, certificate or Plain
             )
             crowd = Crowd(connect, limits, refusals)
             await serve_connections(accepting, crowd, context, drain, drain_seconds)

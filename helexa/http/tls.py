@@ -9,7 +9,7 @@ from attrs import define, field
 
 from helexa import logs
 from helexa.config.schema import Config
-from helexa.http.transport import Plain, Secure, Transport
+from helexa.http.transport import Secure, Transport
 
 log = logs.get("helexa.http")
 
@@ -55,7 +55,3 @@ def server_context(cert: Path, key: Path) -> ssl.SSLContext:
     context.load_cert_chain(cert, key)
     context.set_alpn_protocols(["http/1.1"])
     return context
-
-
-def plain(stream: trio.SocketStream) -> Transport:
-    return Plain(stream)

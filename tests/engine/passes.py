@@ -12,20 +12,25 @@ from helexa.engine.kv.spans import rounded
 from helexa.engine.kv.trial import sequence_of
 from helexa.engine.lean.forward import Fused, Lean
 from helexa.engine.loader import LoadedModel, load
+from helexa.engine.orders import Load, LoadProgress
 from helexa.engine.runner import Together
 from helexa.engine.scheduler import Chunk
 
 CUTS = (5, 30, 31, 32, 70)  # where the chunks of a text end: texts, single tokens, a long one
 
 
-def read(path: Path, **changes: Any) -> LoadedModel:
-    slices = load(load_order(path, **changes))
+def carried_out(order: Load) -> tuple[LoadedModel, list[LoadProgress]]:
+    """The loaded model, and what was told on the way."""
+    slices, told = load(order), list[LoadProgress]()
     while True:
         try:
-            next(slices)
+            told.append(next(slices))
         except StopIteration as end:
-            model: LoadedModel = end.value
-            return model
+            return end.value, told
+
+
+def read(path: Path, **changes: Any) -> LoadedModel:
+    return carried_out(load_order(path, **changes))[0]
 
 
 def logits_of(

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from passes import read
 from toys import (
     ARCHITECTURES,
     answer,
@@ -20,7 +21,7 @@ from toys import (
 )
 
 from helexa.engine.kv.spans import rounded
-from helexa.engine.loader import LoadedModel, load
+from helexa.engine.loader import LoadedModel
 from helexa.engine.orders import Add, SamplingParams
 from helexa.engine.room import make_room
 from helexa.engine.sampler import Sampler
@@ -99,21 +100,11 @@ def test_bf16_logits_stay_near_those_of_one_whole_pass(
     path = toy(architecture, num_experts_per_tok=4) if experts else toy(architecture)
     with torch.inference_mode():
         whole = reference(path, torch.bfloat16)(torch.tensor([tokens])).logits[0].float()
-    ours = forced_logits(read(path), tokens, chunk)
+    ours = forced_logits(read(path, dtype="bf16"), tokens, chunk)
     assert ours.keys() == set(range(chunk - 1, 48, chunk))
     for position, logits in ours.items():
         difference = (logits.float() - whole[position]).abs().max()
         assert difference <= BF16_BOUND * whole[position].std()
-
-
-def read(path: Path) -> LoadedModel:
-    slices = load(load_order(path, dtype="bf16"))
-    while True:
-        try:
-            next(slices)
-        except StopIteration as end:
-            model: LoadedModel = end.value
-            return model
 
 
 def forced_logits(

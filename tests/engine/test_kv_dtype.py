@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from passes import carried_out
 from toys import (
     ARCHITECTURES,
     answer,
@@ -21,12 +22,10 @@ from toys import (
 
 from helexa.engine.kv.forms import form_of
 from helexa.engine.kv.spans import rounded
-from helexa.engine.loader import LoadedModel, load
 from helexa.engine.orders import (
     Add,
     Dtype,
     KvDtype,
-    Load,
     Loaded,
     PrefillProgress,
     Resize,
@@ -115,7 +114,7 @@ def test_logits_stay_within_a_bound_that_is_stated(
 def forced_logits(path: Path, tokens: tuple[int, ...], kv_dtype: KvDtype) -> torch.Tensor:
     """The logits after the second half of the tokens, read one by one, so that all come from the pool."""
     order = load_order(path, kv_dtype=kv_dtype)
-    model = read(order)
+    model, _ = carried_out(order)
     memory, runner, alone = make_room(order, model)
     assert not alone
     sampler = Sampler(GREEDY, tokens, model.vocab_size, "cpu")
@@ -128,16 +127,6 @@ def forced_logits(path: Path, tokens: tuple[int, ...], kv_dtype: KvDtype) -> tor
         assert outcomes.logits is not None
         found.append(outcomes.logits[0].clone())
     return torch.stack(found)
-
-
-def read(order: Load) -> LoadedModel:
-    slices = load(order)
-    while True:
-        try:
-            next(slices)
-        except StopIteration as end:
-            model: LoadedModel = end.value
-            return model
 
 
 # -- what a pool does ------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ import gguf
 import numpy as np
 import pytest
 import torch
+from passes import carried_out
 from safetensors.torch import load_file, save_file
 from toys import ARCHITECTURES, load_order, make_toy, reference
 from transformers import AutoModelForCausalLM, GgufConfig, PreTrainedModel
@@ -39,13 +40,7 @@ def broken(toy: Toy, tmp_path: Path) -> Path:
 
 
 def read(path: Path, **changes: Any) -> tuple[LoadedModel, list[LoadProgress]]:
-    slices = load(load_order(path, **changes))
-    progress = []
-    while True:
-        try:
-            progress.append(next(slices))
-        except StopIteration as end:
-            return end.value, progress
+    return carried_out(load_order(path, **changes))
 
 
 def tensors_of(model: PreTrainedModel) -> dict[str, torch.Tensor]:

@@ -7,11 +7,10 @@ import gguf
 import numpy as np
 import pytest
 import torch
+from passes import read
 from safetensors import safe_open
 from tokenizers import Tokenizer
-from toys import load_order
 
-from helexa.engine.loader import load
 from helexa.engine.orders import Quant
 from helexa.engine.quant.grid import fit_4_bit
 from helexa.store import StoredModel
@@ -36,13 +35,7 @@ def _without_gradients() -> Iterator[None]:
 
 def loss_and_scores(model: StoredModel, quant: Quant) -> tuple[float, torch.Tensor]:
     ids = Tokenizer.from_file(str(model.path / "tokenizer.json")).encode(TEXT.read_text()).ids
-    slices, parts, cache = load(load_order(model.path, quant=quant)), [], None
-    while True:
-        try:
-            next(slices)
-        except StopIteration as end:
-            loaded = end.value
-            break
+    loaded, parts, cache = read(model.path, quant=quant), [], None
     for start in range(0, TOKENS, 8):  # so few that they are computed in the packed form
         part = torch.tensor([ids[start : start + 8]])
         output = loaded.model(part, past_key_values=cache, use_cache=True)

@@ -8,11 +8,10 @@ from typing import Any
 
 import pytest
 import torch
+from passes import read
 from torch import Tensor, nn
-from toys import load_order
 from transformers import PreTrainedModel
 
-from helexa.engine.loader import LoadedModel, load
 from helexa.engine.orders import Quant
 from helexa.engine.quant.experts import SIDES, PackedExperts, expert_weight, is_experts
 from helexa.engine.quant.grid import fit_4_bit, fit_8_bit
@@ -39,16 +38,6 @@ WIDE = {"hidden_size": 64, "vocab_size": 208}  # shapes that the kernels take
 def _without_gradients() -> Iterator[None]:
     with torch.inference_mode():
         yield
-
-
-def read(path: Path, quant: Quant, **changes: Any) -> LoadedModel:
-    slices = load(load_order(path, quant=quant, **changes))
-    while True:
-        try:
-            next(slices)
-        except StopIteration as end:
-            found: LoadedModel = end.value
-            return found
 
 
 def experts_of(model: PreTrainedModel) -> list[nn.Module]:
@@ -79,7 +68,7 @@ def test_packed_experts_compute_what_their_weights_say(
     architecture: str, quant: Quant, toy: Toy
 ) -> None:
     path = toy(architecture, **WIDE, **MIXTURES[architecture])
-    plain, packed = (experts_of(read(path, each).model) for each in ("none", quant))
+    plain, packed = (experts_of(read(path, quant=each).model) for each in ("none", quant))
     assert len(plain) == len(packed) > 0
     for one, other in zip(plain, packed, strict=True):
         assert isinstance(other, PackedExperts)
@@ -97,15 +86,19 @@ def test_packed_experts_compute_what_their_weights_say(
 def test_experts_take_what_was_reckoned(architecture: str, quant: Quant, toy: Toy) -> None:
     path = toy(architecture, **WIDE, **MIXTURES[architecture])
     reckoned = size_of(read_facts(path)).weights_bytes(4, quant)
-    assert read(path, quant).weights_bytes == pytest.approx(reckoned, rel=0.02)
+    assert read(path, quant=quant).weights_bytes == pytest.approx(reckoned, rel=0.02)
 
 
 def test_the_plain_form_beside_the_packed_one_serves_many_rows(toy: Toy) -> None:
     path = toy("mixtral", **WIDE)
     (plain, *_), (both, *_), (packed, *_) = (
-        [each for each in read(path, quant).model.modules() if is_experts(each)]
+        [each for each in read(path, quant=quant).model.modules() if is_experts(each)]
         if quant == "none"
-        else [each for each in read(path, quant).model.modules() if isinstance(each, PackedExperts)]
+        else [
+            each
+            for each in read(path, quant=quant).model.modules()
+            if isinstance(each, PackedExperts)
+        ]
         for quant in ("none", "int4+bf16", "int4")
     )
     for tokens, same in ((8, packed), (9, plain)):
@@ -118,10 +111,10 @@ def test_experts_are_found_packed_at_the_next_load(toy: Toy, tmp_path: Path) -> 
     path = shutil.copytree(toy("mixtral", **WIDE), tmp_path / "mixtral")
     files = {file.name: {"sha256": file.name} for file in path.iterdir()}
     (path / RECORD).write_text(json.dumps({"files": files}))
-    first = {name: each.clone() for name, each in read(path, "int4").model.named_buffers()}
+    first = {name: each.clone() for name, each in read(path, quant="int4").model.named_buffers()}
     (kept,) = (path / "packed").iterdir()
     before = kept.stat().st_mtime_ns
-    second = dict(read(path, "int4").model.named_buffers())
+    second = dict(read(path, quant="int4").model.named_buffers())
     assert first.keys() == second.keys()
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert kept.stat().st_mtime_ns == before
@@ -131,6 +124,6 @@ def test_experts_of_an_odd_shape_stay_plain_and_it_is_told(
     toy: Toy, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", "helexa.engine")
-    model = read(toy("mixtral"), "int8").model  # 48 columns
+    model = read(toy("mixtral"), quant="int8").model  # 48 columns
     assert not any(isinstance(each, PackedExperts) for each in model.modules())
     assert "experts stay plain" in caplog.text

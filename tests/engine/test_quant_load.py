@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from passes import carried_out
 from safetensors import safe_open
 from toys import ARCHITECTURES, load_order, reference
 from transformers import PreTrainedModel
@@ -61,13 +62,7 @@ def record(path: Path, digest: str = "1") -> None:
 
 
 def read(path: Path, quant: Quant, **changes: Any) -> tuple[LoadedModel, list[LoadProgress]]:
-    slices = load(load_order(path, quant=quant, **changes))
-    progress = []
-    while True:
-        try:
-            progress.append(next(slices))
-        except StopIteration as end:
-            return end.value, progress
+    return carried_out(load_order(path, quant=quant, **changes))
 
 
 def logits(model: PreTrainedModel, ids: torch.Tensor = IDS) -> torch.Tensor:
