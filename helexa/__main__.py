@@ -1,6 +1,7 @@
 """The `helexa` command: serve, init, check, doctor, models, client-config, restore."""
 
 import argparse
+import gc
 import os
 import sys
 from collections.abc import Awaitable, Callable, Sequence
@@ -84,6 +85,7 @@ def serve(args: argparse.Namespace) -> NoReturn:
 
 def run_to_end(serving: Callable[[], Awaitable[Exit]]) -> NoReturn:
     """Run it and end the process with its code: a device thread may be stuck in a kernel."""
+    gc.freeze()  # modules stay: a collection, which stops everything, need not walk through them
     try:
         code = trio.run(serving)
     except BaseException as error:

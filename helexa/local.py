@@ -1,5 +1,6 @@
 """The node role: this host's devices, its model store and the node actor over them."""
 
+import gc
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
@@ -33,6 +34,7 @@ from helexa.renderers import open_renderers
 from helexa.shelf import Shelf
 from helexa.state import DesiredModels
 from helexa.store import Store
+from helexa.store.nodes import nodes_of
 
 log = logs.get("helexa.node")
 
@@ -67,7 +69,7 @@ async def local_node(
         log.warning("device warning", reason=warning)
     if found.cuda_unavailable_reason:
         log.info("no GPU is used", reason=found.cuda_unavailable_reason)
-    store = await trio.to_thread.run_sync(Store, config.store, places.store_dir)
+    store = await trio.to_thread.run_sync(Store, config.store, places.store_dir, nodes_of(config))
     flags = cpu_flags()
     devices = [make_device(config, info, make_worker, on_poisoned) for info in found.devices]
     dtypes = [
@@ -128,6 +130,7 @@ def torch_worker(watched: Watched, threads: int) -> Worker:
     """On the device's thread, and only when it has an order: importing torch takes seconds."""
     from helexa.engine.worker import Worker as TorchWorker
 
+    gc.freeze()  # else the collection at each load and unload stops every stream for 0.3 s
     return TorchWorker(watched, threads)
 
 

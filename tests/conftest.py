@@ -1,9 +1,11 @@
 """What every room's tests may use."""
 
+import gc
 import os
 import shutil
 import subprocess
 import tarfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,6 +23,25 @@ def cache() -> Path:
     """A directory kept from run to run, so that what is fetched is fetched once per machine."""
     kept = os.environ.get("HELEXA_TEST_CACHE")
     return Path(kept) if kept else Path.home() / ".cache" / "helexa-test"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What helexa compiles and measures is kept for the run, in this process and in those it starts."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("caches")))
+        yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _collects_its_own_garbage() -> Iterator[None]:
+    """What a file left unclosed is told in that file, and later collections walk through what is new.
+
+    The engine collects at each load, which would otherwise walk through all modules every time.
+    """
+    gc.freeze()
+    yield
+    gc.collect()
 
 
 @pytest.fixture(scope="session")

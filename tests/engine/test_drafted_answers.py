@@ -205,10 +205,11 @@ def test_max_tokens_is_kept_to_the_token(count: int, toy: Toy) -> None:
 
 
 def test_a_stop_id_ends_an_answer_in_the_middle_of_a_draft(toy: Toy) -> None:
-    (whole, _) = both(toy(), ask(10))
-    said = tokens_of(whole, 10)
-    for stop in list(dict.fromkeys(said))[::4]:
-        plain, drafted = both(toy(), ask(10, stop_ids=frozenset({stop})))
+    workers = [loaded(toy(), drafts=drafts) for drafts in (False, True)]
+    said = tokens_of(answers(workers[0], ask(10)), 10)
+    answers(workers[1], ask(10))
+    for stop in dict.fromkeys(said):
+        plain, drafted = (answers(w, ask(10, stop_ids=frozenset({stop}))) for w in workers)
         assert pieces(drafted, 10) == pieces(plain, 10)
         assert pieces(drafted, 10)[-1].finish == "stop"
         assert last_use(drafted).cached_tokens == last_use(plain).cached_tokens
@@ -308,7 +309,7 @@ def test_a_full_pool_makes_some_wait_and_changes_no_answer(
     monkeypatch.setattr(scheduler, "AHEAD", 0)
     orders = [
         ask(10 + i, REPEATS[i:], sampling=sampling, salt=str(i))
-        for i, sampling in enumerate([*SAMPLINGS.values()] * 2)
+        for i, sampling in enumerate(SAMPLINGS.values())
     ]
     plain = answers(loaded(toy(architecture), drafts=False), *orders)
     worker = loaded(toy(architecture), drafts=True, kv_tokens=kv_tokens)

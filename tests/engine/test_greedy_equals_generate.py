@@ -65,19 +65,18 @@ def test_one_sequence(
 
 
 @pytest.mark.real
-@pytest.mark.parametrize("chunk", [7, 64, 4096])
-def test_the_demo_model(chunk: int, demo_model: StoredModel) -> None:
+@pytest.mark.parametrize("chunk", [7, 4096])
+def test_the_demo_model(chunk: int, demo_model: StoredModel, expected: Expected) -> None:
     worker = cpu_worker()
     worker.apply(load_order(demo_model.path, prefill_chunk_tokens=chunk))
     run(worker)
     notices = []
-    model = reference(demo_model.path)
     for uid, length in enumerate(LENGTHS):
         worker.apply(ask(uid, length))
         notices += worker.step()
     notices += run(worker)
-    for uid, length in enumerate(LENGTHS):
-        assert tokens_of(notices, uid) == generate(model, prompt_of(length), COUNT)
+    for uid, tokens in enumerate(expected(demo_model.path)):
+        assert tokens_of(notices, uid) == tokens
 
 
 # -- bf16 ------------------------------------------------------------------------------------------

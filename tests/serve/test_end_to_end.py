@@ -1,5 +1,7 @@
 """The main job: a real model answers real clients through a real process."""
 
+from collections.abc import Iterator
+
 import openai
 import pytest
 from process import MODEL, PARIS, Helexa, call, chat
@@ -8,8 +10,9 @@ pytestmark = pytest.mark.real
 
 
 @pytest.fixture(scope="module")
-def client(served: Helexa) -> openai.OpenAI:
-    return openai.OpenAI(base_url=served.url() + "/v1", api_key="none", max_retries=0)
+def client(served: Helexa) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(base_url=served.url() + "/v1", api_key="none", max_retries=0) as sdk:
+        yield sdk
 
 
 def test_the_openai_sdk_gets_paris(client: openai.OpenAI) -> None:

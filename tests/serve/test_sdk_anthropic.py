@@ -1,5 +1,6 @@
 """Anthropic's Python SDK: messages whole and streamed, tools, thinking, forms, counts and errors."""
 
+from collections.abc import Iterator
 from typing import Any, Literal
 
 import anthropic
@@ -22,13 +23,15 @@ class Answer(BaseModel):
 
 
 @pytest.fixture(scope="module")
-def demo(served: Helexa) -> Client:
-    return anthropic.Anthropic(base_url=served.url(), api_key="none", max_retries=0)
+def demo(served: Helexa) -> Iterator[Client]:
+    with anthropic.Anthropic(base_url=served.url(), api_key="none", max_retries=0) as sdk:
+        yield sdk
 
 
 @pytest.fixture(scope="module")
-def client(scripts: Helexa) -> Client:
-    return anthropic.Anthropic(base_url=scripts.url(), api_key="none", max_retries=0)
+def client(scripts: Helexa) -> Iterator[Client]:
+    with anthropic.Anthropic(base_url=scripts.url(), api_key="none", max_retries=0) as sdk:
+        yield sdk
 
 
 def asked(text: str, **more: Any) -> dict[str, Any]:

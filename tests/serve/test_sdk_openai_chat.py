@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Iterator
 from typing import Any, Literal
 
 import openai
@@ -32,13 +33,15 @@ class GetWeather(BaseModel):
 
 
 @pytest.fixture(scope="module")
-def demo(served: Helexa) -> Client:
-    return openai.OpenAI(base_url=served.url() + "/v1", api_key="none", max_retries=0)
+def demo(served: Helexa) -> Iterator[Client]:
+    with openai.OpenAI(base_url=served.url() + "/v1", api_key="none", max_retries=0) as sdk:
+        yield sdk
 
 
 @pytest.fixture(scope="module")
-def client(scripts: Helexa) -> Client:
-    return openai.OpenAI(base_url=scripts.url() + "/v1", api_key="none", max_retries=0)
+def client(scripts: Helexa) -> Iterator[Client]:
+    with openai.OpenAI(base_url=scripts.url() + "/v1", api_key="none", max_retries=0) as sdk:
+        yield sdk
 
 
 def user(text: str) -> list[dict[str, Any]]:

@@ -1,6 +1,7 @@
 """OpenAI's Python SDK on Responses: its helpers, items of every kind, and what is kept."""
 
 import json
+from collections.abc import Iterator
 from typing import Any, Literal
 
 import openai
@@ -21,13 +22,15 @@ class Answer(BaseModel):
 
 
 @pytest.fixture(scope="module")
-def demo(served: Helexa) -> Client:
-    return openai.OpenAI(base_url=served.url() + "/v1", api_key="none", max_retries=0)
+def demo(served: Helexa) -> Iterator[Client]:
+    with openai.OpenAI(base_url=served.url() + "/v1", api_key="none", max_retries=0) as sdk:
+        yield sdk
 
 
 @pytest.fixture(scope="module")
-def client(scripts: Helexa) -> Client:
-    return openai.OpenAI(base_url=scripts.url() + "/v1", api_key="none", max_retries=0)
+def client(scripts: Helexa) -> Iterator[Client]:
+    with openai.OpenAI(base_url=scripts.url() + "/v1", api_key="none", max_retries=0) as sdk:
+        yield sdk
 
 
 def test_the_demo_model_answers_whole_and_in_a_stream(demo: Client) -> None:

@@ -192,17 +192,20 @@ def test_a_stream_that_waits_for_its_model_shows_that_it_lives(
 
 def test_the_sdks_show_nothing_of_the_wait(narrow: Helexa, cold: None) -> None:
     said: list[Any] = [{"role": "user", "content": "hi"}]
-    client = openai.OpenAI(base_url=narrow.url() + "/v1", api_key="x", max_retries=0)
-    with client.chat.completions.stream(model="late", messages=said) as stream:
-        assert stream.get_final_completion().choices[0].message.content == LATE
-    call("POST", narrow.url("node") + "/models/unload", {"model_id": "late"})
-    with client.responses.stream(model="late", input="hi") as events:
-        done = events.until_done().get_final_response()
+    with openai.OpenAI(base_url=narrow.url() + "/v1", api_key="x", max_retries=0) as client:
+        with client.chat.completions.stream(model="late", messages=said) as stream:
+            assert stream.get_final_completion().choices[0].message.content == LATE
+        call("POST", narrow.url("node") + "/models/unload", {"model_id": "late"})
+        with client.responses.stream(model="late", input="hi") as events:
+            done = events.until_done().get_final_response()
     assert [item.type for item in done.output] == ["message"]
     assert done.output_text == LATE
     call("POST", narrow.url("node") + "/models/unload", {"model_id": "late"})
     asked: Any = {"model": "late", "messages": said, "max_tokens": 50}
-    with anthropic.Anthropic(base_url=narrow.url(), api_key="x").messages.stream(**asked) as told:
+    with (
+        anthropic.Anthropic(base_url=narrow.url(), api_key="x") as sdk,
+        sdk.messages.stream(**asked) as told,
+    ):
         assert [event.type for event in told][:2] == ["message_start", "content_block_start"]
         assert told.get_final_text() == LATE
 

@@ -25,7 +25,8 @@ def test_an_agent_reads_a_file_with_its_tool_and_answers(
     done = home.ask(agent, f"WORD by {agent}")
     assert done.code == 0, done
     assert SECRET in agent.answer(done)
-    assert watch.settled()[-2:] == ["tool_calls", "stop"]
+    watch.settled()
+    assert watch.steps == ["tool_calls", "stop"]
 
 
 @pytest.mark.parametrize("agent", AGENTS, ids=str)

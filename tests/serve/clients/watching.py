@@ -47,8 +47,22 @@ class Watch:
     @property
     def bodies(self) -> list[Json]:
         """The requests, in order of arrival."""
+        return [json.loads(entry["body"]) for entry in self._requests]
+
+    @property
+    def steps(self) -> list[str]:
+        """Outcomes of the requests that offered tools, in order of arrival.
+
+        Not those that ask for a title, say: an agent sends them whenever it likes.
+        """
+        outcomes = {line["request_id"]: line["outcome"] for line in self.ended}
+        asked = [each for each in self._requests if json.loads(each["body"]).get("tools")]
+        return [outcomes[entry["request_id"]] for entry in asked]
+
+    @property
+    def _requests(self) -> list[Json]:
         entries = map(json.loads, self._path.read_text().splitlines()[self._seen :])
-        return [json.loads(entry["body"]) for entry in entries if entry["kind"] == "request"]
+        return [entry for entry in entries if entry["kind"] == "request"]
 
     def settled(self) -> list[str]:
         """All outcomes, once every request has ended and the server holds nothing any more.
