@@ -1,6 +1,6 @@
 r"""Measure the engine beside its peers in one run, in turns, and print a table of ratios.
 
-    tools/bench_engine [--llama PYTHON] [--quick] [--quant none,int4] [--rows first,decode] ...
+    tools/bench_engine [--llama PYTHON] [--minutes 15] [--quick] [--quant none,int4] [--rows first,decode]
 
 The sides are our engine, without the rest of helexa; `generate` of transformers; and llama.cpp on the
 GGUF file that the model was made from, in an environment of its own.  Each has a process of its own.
@@ -19,6 +19,7 @@ A processor with AVX-512 wants its flags too (-DGGML_AVX512=ON and the like), a 
 import argparse
 import os
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import count
@@ -63,6 +64,7 @@ class Options:
     threads: int
     chunk: int
     rounds: int
+    minutes: float
     quick: bool
     stock: bool
     drafts: bool
@@ -81,6 +83,9 @@ def read_options() -> Options:
     parser.add_argument("--threads", type=int, default=2, help="of every side")
     parser.add_argument("--chunk", type=int, default=256, help="prompt tokens of one of our steps")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument(
+        "--minutes", type=float, default=60, help="no more than one round when its share is over"
+    )
     parser.add_argument("--drafts", action="store_true", help="let our side draft")
     parser.add_argument("--model", default=DEMO_MODEL.source, help="a source, as in the catalogue")
     parser.add_argument("--gguf", type=Path, help="for llama.cpp (default: the model's own)")
@@ -100,6 +105,7 @@ def read_options() -> Options:
         given.threads,
         given.chunk,
         1 if given.quick else given.rounds,
+        given.minutes,
         given.quick,
         not given.without_transformers,
         given.drafts,
@@ -131,14 +137,19 @@ def commands(options: Options, path: Path) -> Iterator[tuple[Kind, str, Setup]]:
 # -- measuring -------------------------------------------------------------------------------------
 
 
-def measure(case: Case, sides: list[Side], numbers: Iterator[int], options: Options) -> Answers:
+def measure(
+    case: Case, sides: list[Side], numbers: Iterator[int], options: Options, end: float
+) -> Answers:
     """The rounds of one case, each side in turn and another one first in each round.
 
-    A side that fails is left out from then on.
+    The first is measured however long it takes, none begins after `end`.  A side that fails is left out
+    from then on.
     """
     answers: Answers = {}
     taking_part = [side for side in sides if side.kind in case.sides]
     for number in range(0 if options.quick else -1, min(options.rounds, case.most)):
+        if number > 0 and time.monotonic() >= end:
+            break
         request = case.request(next(numbers))
         for side in turned(taking_part, number):
             answer = asked(side, replace(request, warm_up=number < 0))
@@ -183,11 +194,15 @@ def main() -> None:
     with opened(list(commands(options, path))) as (sides, problems):
         describe(options, path, sides, problems)
         meter = Meter(tuple(side.process.pid for side in sides))
-        for case in cases(text, options.quick):
-            if case.row in options.rows:
-                found = list(rows(case, measure(case, sides, numbers, options), options.quants))
-                print(*(row.line for row in found), sep="\n", file=sys.stderr)
-                table += found
+        wanted = [case for case in cases(text, options.quick) if case.row in options.rows]
+        last = time.monotonic() + 60 * options.minutes
+        for place, case in enumerate(wanted):
+            now = time.monotonic()
+            end = now + (last - now) / (len(wanted) - place)
+            answers = measure(case, sides, numbers, options, end)
+            found = list(rows(case, answers, options.quants))
+            print(*(row.line for row in found), sep="\n", file=sys.stderr)
+            table += found
         if MEMORY in options.rows:
             table += memory_rows(sides, options.quants)
         others = meter.others()

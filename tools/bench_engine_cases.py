@@ -157,7 +157,10 @@ def together(text: Text, streams: int, tokens: int) -> Case:
         "streams",
         ALL,
         lambda n: Request(
-            [Stream(text.prompt(100 * n + i, 128), tokens, str(n)) for i in range(streams)]
+            [
+                Stream(text.prompt(100 * n + i, 128), tokens + 2 * streams, str(n))
+                for i in range(streams)
+            ]
         ),
         (
             Figure(

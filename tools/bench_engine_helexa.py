@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 from attrs import define, field
-from bench_engine_wire import Answer, Request, Setup, Stream, Timing, Work, serve
+from bench_engine_wire import Answer, Request, Setup, Stream, Timing, Work, serve, shortened
 
 from helexa.config.schema import Node
 from helexa.devices.discovery import CPU, DeviceInfo, cpu_device, discover
@@ -156,7 +156,8 @@ def open_helexa(setup: Setup) -> tuple[str, Work]:
     uids = count(MODEL_UID + 1)
 
     def work(request: Request) -> Answer:
-        return Drive(worker, request.streams, [next(uids) for _ in request.streams]).run()
+        streams = (shortened(request) if request.warm_up else request).streams
+        return Drive(worker, streams, [next(uids) for _ in streams]).run()
 
     batching = f"one at a time, because {loaded.alone}" if loaded.alone else "batched"
     about = (

@@ -12,13 +12,11 @@ from dataclasses import dataclass, field
 
 import llama_cpp
 import numpy as np
-from bench_engine_wire import Answer, Request, Setup, Stream, Timing, Work, serve
+from bench_engine_wire import Answer, Request, Setup, Stream, Timing, Work, serve, shortened
 
 BATCH = 512  # tokens of one decode
 CELLS = 256  # what llama.cpp rounds the length of a sequence up to
 SHARED = 64  # tokens that prompts must have in common to be computed once
-TRIAL_TOKENS = 16
-TRIAL_PROMPTS = 4096  # tokens of all prompts of a trial together
 
 Position = tuple[int, int, int, bool]  # token, position, sequence, whether its logits are wanted
 
@@ -145,12 +143,12 @@ class Llama:
         kind = Kind(
             *size, salts=len({stream.salt for stream in at_once}), only_first=is_first(at_once)
         )
-        if request.warm_up and kind not in self._best:
-            self._best[kind] = self._fastest(at_once, kind)
+        if request.warm_up:
+            self._best[kind] = self._fastest(shortened(request), kind)
+            return Answer([])
         return self._run(request, Shape(*size, self._best.get(kind, DEFAULT)))
 
-    def _fastest(self, streams: list[Stream], kind: "Kind") -> Variant:
-        short = Request([shortened(stream, TRIAL_PROMPTS // len(streams)) for stream in streams])
+    def _fastest(self, short: Request, kind: "Kind") -> Variant:
         layouts = [False] if kind.streams == 1 else [True, False]
         variants = [Variant(unified, flash) for unified in layouts for flash in FLASH]
         took = {
@@ -255,12 +253,6 @@ def longest(streams: list[Stream]) -> int:
 
 def is_first(streams: list[Stream]) -> bool:
     return max(stream.max_tokens for stream in streams) == 1
-
-
-def shortened(stream: Stream, prompt_tokens: int) -> Stream:
-    """Its end, where it differs from what it shares a beginning with."""
-    prompt = stream.prompt[-prompt_tokens:]
-    return Stream(prompt, min(stream.max_tokens, TRIAL_TOKENS), stream.salt)
 
 
 def seconds(answer: Answer) -> float:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 import transformers
-from bench_engine_wire import Answer, Request, Setup, Timing, Work, serve
+from bench_engine_wire import Answer, Request, Setup, Timing, Work, serve, shortened
 from torch import Tensor
 from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel
 from transformers.generation.streamers import BaseStreamer
@@ -46,6 +46,8 @@ class Stock:
 
     def work(self, request: Request) -> Answer:
         """All streams at once; their prompts are of one length."""
+        if request.warm_up:
+            request = shortened(request)
         tokens = torch.tensor([s.prompt for s in request.streams], device=self._model.device)
         clock = Clock()
         with torch.inference_mode():

@@ -11,6 +11,9 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+TRIAL_PROMPTS = 1024  # tokens of all prompts of a shortened request together
+TRIAL_TOKENS = 12
+
 
 @dataclass(frozen=True)
 class Setup:
@@ -50,7 +53,7 @@ class Stream:
 
 @dataclass(frozen=True)
 class Request:
-    """`warm_up`: the answer is not looked at; a side may try what suits it best for such a request."""
+    """`warm_up`: the answer is not looked at; a side computes a shortened form, to try what suits it best."""
 
     streams: list[Stream]
     warm_up: bool = False
@@ -71,6 +74,17 @@ class Answer:
 
     streams: list[Timing]
     steps_to_stop: int = 0
+
+
+def shortened(request: Request) -> Request:
+    """A small form of what begins at once: of each prompt the end, where it differs from what it shares."""
+    at_once = [stream for stream in request.streams if stream.after is None]
+    length = TRIAL_PROMPTS // len(at_once)
+    streams = [
+        Stream(stream.prompt[-length:], min(stream.max_tokens, TRIAL_TOKENS), stream.salt)
+        for stream in at_once
+    ]
+    return Request(streams, request.warm_up)
 
 
 Work = Callable[[Request], Answer]

@@ -30,6 +30,9 @@ class Runner(Protocol):
     def run(self, chunks: Iterable[Chunk], sequences: Mapping[int, Sequence]) -> "Outcomes":
         """The logits of those that sample, and the errors of those that failed alone."""
 
+    def whole(self, chunk: Chunk, sequence: Sequence) -> Tensor:
+        """The logits of all tokens of a chunk [tokens, vocab]."""
+
     def forget(self, uid: int) -> None:
         """Free what is kept for a sequence."""
 
@@ -78,7 +81,7 @@ class Together:
             if uids:
                 outcomes.add(uids, logits)
         for each in scored:
-            score(self._whole, each, sequences[each.uid], width_of(self._loaded), outcomes)
+            score(self.whole, each, sequences[each.uid], width_of(self._loaded), outcomes)
         return outcomes
 
     def forget(self, uid: int) -> None:
@@ -90,7 +93,7 @@ class Together:
         decode = [c for c in chunks if c.count == 1 and c.start and c.samples]
         return [*([decode] if decode else []), *([c] for c in chunks if c not in decode)]
 
-    def _whole(self, chunk: Chunk, sequence: Sequence) -> Tensor:
+    def whole(self, chunk: Chunk, sequence: Sequence) -> Tensor:
         return self._forward([chunk], {chunk.uid: sequence}, keep=chunk.count)
 
     def _forward(
@@ -147,7 +150,7 @@ class Alone:
         for each in chunks:
             sequence = sequences[each.uid]
             if sequence.is_scored:
-                score(self._whole, each, sequence, width_of(self._loaded), outcomes)
+                score(self.whole, each, sequence, width_of(self._loaded), outcomes)
                 continue
             logits = self._forward(each, sequence, keep=1)
             if each.samples:
@@ -157,7 +160,7 @@ class Alone:
     def forget(self, uid: int) -> None:
         self._caches.pop(uid, None)
 
-    def _whole(self, chunk: Chunk, sequence: Sequence) -> Tensor:
+    def whole(self, chunk: Chunk, sequence: Sequence) -> Tensor:
         return self._forward(chunk, sequence, keep=chunk.count)
 
     def _forward(self, chunk: Chunk, sequence: Sequence, keep: int) -> Tensor:

@@ -73,7 +73,7 @@ def first_layer_is_alike(lib: CDLL, lean: Lean, kind: Kind) -> bool:
     caches = Layers([kind], BLOCK, hidden.dtype, "cpu")
     segments = [Segment(0, 0, TOKENS, caches.new_states())]
     turn = signed(cos[0], sin[0])
-    run = Run(hidden.clone(), *turn, segments, native.new_scratch(), native.widths)
+    run = Run(hidden.clone(), *turn, segments, native.widths)
     expected = hidden.clone()
     with caches.passing(segments):
         lean.layers[0](expected, Rotation.of(cos[0], sin[0]), caches.layers[0])

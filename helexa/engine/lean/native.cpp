@@ -5,14 +5,20 @@
 // out: 16 rows together, in each of their groups 8 bytes of every row as two vectors of 8 rows.
 
 #include <immintrin.h>
+#include <omp.h>
 
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <memory>
+#include <vector>
 
 namespace {
 
 constexpr long GROUP = 32, ROWS = 16, MOST_TOKENS = 4, TOKENS_AT_ONCE = 128, KEYS_AT_ONCE = 64;
+constexpr long QUERIES = 24, VECTORS = QUERIES / 8, MOST_DIM = 256;
+constexpr long LEAST_ROWS = 12;  // that are worth attending together
+constexpr long LEAST_SHARE = 16;  // tokens that are worth a thread of their own
 constexpr long GROUP_BYTES = 2 * (GROUP / 2 * 8 + 8 * 4);  // of 16 rows: levels, scales, zeros
 
 using Vector = __m256;
@@ -32,22 +38,16 @@ struct Layer {
 
 // Activations [tokens, columns] in 8 bits; of each group its scale, and that times the sum of its levels.
 struct Levels {
-    int8_t* levels;
-    float *scales, *sums;
     long columns;
+    std::unique_ptr<int8_t[]> levels;
+    std::unique_ptr<float[]> scales, sums;
+
+    Levels(long tokens, long columns)
+        : columns(columns), levels(new int8_t[tokens * columns]),
+          scales(new float[tokens * groups()]), sums(new float[tokens * groups()]) {}
 
     long groups() const { return columns / GROUP; }
 };
-
-long levels_bytes(long columns) {
-    return TOKENS_AT_ONCE * (columns + columns / GROUP * 2 * long(sizeof(float)));
-}
-
-Levels levels_in(uint8_t* scratch, long columns) {
-    auto scales = reinterpret_cast<float*>(scratch + TOKENS_AT_ONCE * columns);
-    return {reinterpret_cast<int8_t*>(scratch), scales,
-            scales + TOKENS_AT_ONCE * (columns / GROUP), columns};
-}
 
 float sum(Vector v) {
     __m128 x = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
@@ -87,7 +87,7 @@ void round_group(const Vector v[4], const Levels& to, long token, long group) {
     __m256i bytes = _mm256_packs_epi16(_mm256_packs_epi32(q[0], q[1]), _mm256_packs_epi32(q[2], q[3]));
     bytes = _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
     long at = token * to.groups() + group;
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to.levels + at * GROUP), bytes);
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(&to.levels[at * GROUP]), bytes);
     to.scales[at] = scale;
     to.sums[at] = scale * sum(_mm256_cvtepi32_ps(total));
 }
@@ -130,28 +130,27 @@ template <int T>
 void multiply_tile(const uint8_t* w, long planes, const Levels& x, long token, float* out) {
     const __m256i low = _mm256_set1_epi8(15), ones = _mm256_set1_epi16(1);
     const long groups = x.groups();
-    Vector acc[T][2];
-    for (int t = 0; t < T; t++) acc[t][0] = acc[t][1] = _mm256_setzero_ps();
+    std::memset(out, 0, T * ROWS * sizeof(float));
     for (long plane = 0; plane < planes; plane++)
         for (long g = 0; g < groups; g++, w += GROUP_BYTES) {
+            const int8_t* levels = &x.levels[(token * groups + g) * GROUP];
             __m256i dot[T][2];
-            for (int t = 0; t < T; t++) dot[t][0] = dot[t][1] = _mm256_setzero_si256();
-            for (int i = 0; i < 4; i++) {
-                auto both = reinterpret_cast<const __m256i*>(w) + 2 * i;
+#pragma GCC unroll 8
+            for (int i = 0; i < 8; i++) {
+                auto both = reinterpret_cast<const __m256i*>(w) + i / 2 * 2;
                 __m256i a = _mm256_loadu_si256(both), b = _mm256_loadu_si256(both + 1);
-                __m256i a0 = _mm256_and_si256(a, low), b0 = _mm256_and_si256(b, low);
-                __m256i a1 = _mm256_and_si256(_mm256_srli_epi16(a, 4), low);
-                __m256i b1 = _mm256_and_si256(_mm256_srli_epi16(b, 4), low);
+                if (i % 2) a = _mm256_srli_epi16(a, 4), b = _mm256_srli_epi16(b, 4);
+                a = _mm256_and_si256(a, low), b = _mm256_and_si256(b, low);
+#pragma GCC unroll 4
                 for (int t = 0; t < T; t++) {
-                    const int8_t* q = x.levels + ((token + t) * groups + g) * GROUP + 8 * i;
-                    int32_t first, second;
-                    std::memcpy(&first, q, 4);
-                    std::memcpy(&second, q + 4, 4);
-                    __m256i x0 = _mm256_set1_epi32(first), x1 = _mm256_set1_epi32(second);
-                    dot[t][0] = _mm256_add_epi16(dot[t][0], _mm256_maddubs_epi16(a0, x0));
-                    dot[t][1] = _mm256_add_epi16(dot[t][1], _mm256_maddubs_epi16(b0, x0));
-                    dot[t][0] = _mm256_add_epi16(dot[t][0], _mm256_maddubs_epi16(a1, x1));
-                    dot[t][1] = _mm256_add_epi16(dot[t][1], _mm256_maddubs_epi16(b1, x1));
+                    int32_t four;
+                    std::memcpy(&four, levels + t * groups * GROUP + 4 * i, 4);
+                    __m256i x4 = _mm256_set1_epi32(four);
+                    __m256i first = _mm256_maddubs_epi16(a, x4), second = _mm256_maddubs_epi16(b, x4);
+                    dot[t][0] = i ? _mm256_add_epi16(dot[t][0], first) : first;
+                    dot[t][1] = i ? _mm256_add_epi16(dot[t][1], second) : second;
+                    // In this order all fits the registers; compilers find another, a third slower.
+                    asm volatile("" : "+x"(dot[t][0]), "+x"(dot[t][1]));
                 }
             }
             for (int h = 0; h < 2; h++) {
@@ -159,42 +158,45 @@ void multiply_tile(const uint8_t* w, long planes, const Levels& x, long token, f
                 zero = _mm256_fnmadd_ps(_mm256_set1_ps(8), scale, zero);
                 for (int t = 0; t < T; t++) {
                     long at = (token + t) * groups + g;
+                    float* sums = out + t * ROWS + 8 * h;
                     Vector d = _mm256_cvtepi32_ps(_mm256_madd_epi16(dot[t][h], ones));
                     Vector s = _mm256_mul_ps(scale, _mm256_set1_ps(x.scales[at]));
-                    acc[t][h] = _mm256_fmadd_ps(d, s, acc[t][h]);
-                    acc[t][h] = _mm256_fmadd_ps(zero, _mm256_set1_ps(x.sums[at]), acc[t][h]);
+                    Vector sum = _mm256_fmadd_ps(d, s, _mm256_loadu_ps(sums));
+                    sum = _mm256_fmadd_ps(zero, _mm256_set1_ps(x.sums[at]), sum);
+                    _mm256_storeu_ps(sums, sum);
                 }
             }
         }
-    for (int t = 0; t < T; t++)
-        for (int h = 0; h < 2; h++) _mm256_storeu_ps(out + t * ROWS + h * 8, acc[t][h]);
 }
 
-// y [tokens, stride] = or += weight x.  To be called by all threads of a parallel region.
+// Block `block` of 16 rows times `count` tokens, at most MOST_TOKENS, into out[count][16].
+void multiply_block(const Weight& weight, long block, const Levels& x, long token, long count, float* out) {
+    const uint8_t* w = weight.data + block * x.groups() * weight.planes * GROUP_BYTES;
+    switch (count) {
+        case 1: multiply_tile<1>(w, weight.planes, x, token, out); break;
+        case 2: multiply_tile<2>(w, weight.planes, x, token, out); break;
+        case 3: multiply_tile<3>(w, weight.planes, x, token, out); break;
+        default: multiply_tile<4>(w, weight.planes, x, token, out);
+    }
+    if (weight.bias)
+        for (long i = 0; i < count * ROWS; i++) out[i] += weight.bias[block * ROWS + i % ROWS];
+}
+
+// y [tokens, weight.rows] = or += weight x.  To be called by all threads of a parallel region.
 template <bool adds>
-void multiply(const Weight& weight, const Levels& x, long tokens, float* y, long stride) {
-    const long bytes = x.groups() * weight.planes * GROUP_BYTES;
+void multiply(const Weight& weight, const Levels& x, long tokens, float* y) {
 #pragma omp for schedule(static)
-    for (long block = 0; block < weight.rows / ROWS; block++) {
-        const uint8_t* w = weight.data + block * bytes;
+    for (long block = 0; block < weight.rows / ROWS; block++)
         for (long token = 0; token < tokens; token += MOST_TOKENS) {
             float out[MOST_TOKENS * ROWS];
             long count = tokens - token < MOST_TOKENS ? tokens - token : MOST_TOKENS;
-            switch (count) {
-                case 1: multiply_tile<1>(w, weight.planes, x, token, out); break;
-                case 2: multiply_tile<2>(w, weight.planes, x, token, out); break;
-                case 3: multiply_tile<3>(w, weight.planes, x, token, out); break;
-                default: multiply_tile<4>(w, weight.planes, x, token, out);
+            multiply_block(weight, block, x, token, count, out);
+            for (long i = 0; i < count * ROWS; i += 8) {
+                float* at = y + (token + i / ROWS) * weight.rows + block * ROWS + i % ROWS;
+                Vector value = _mm256_loadu_ps(out + i);
+                _mm256_storeu_ps(at, adds ? _mm256_add_ps(value, _mm256_loadu_ps(at)) : value);
             }
-            for (long t = 0; t < count; t++)
-                for (long r = 0; r < ROWS; r++) {
-                    float value = out[t * ROWS + r];
-                    if (weight.bias) value += weight.bias[block * ROWS + r];
-                    float& at = y[(token + t) * stride + block * ROWS + r];
-                    at = adds ? at + value : value;
-                }
         }
-    }
 }
 
 // Norm over a head, if there is one, and rotary positions; the first half of `sin` is negative.
@@ -210,68 +212,226 @@ void turn(float* x, long dim, const float* cos, const float* sin, const float* w
     }
 }
 
-// One head of one token over `seen` keys and values [seen, dim].
-void attend_head(const float* query, const float* keys, const float* values, long seen, long dim,
+// out[8 N] = the sum of `count` rows of values, each times its weight.
+template <int N>
+void weighted_sum(const float* weights, const float* values, long count, long dim, float* out) {
+    Vector acc[N];
+    for (int i = 0; i < N; i++) acc[i] = _mm256_setzero_ps();
+    for (long k = 0; k < count; k++)
+        for (int i = 0; i < N; i++)
+            acc[i] = _mm256_fmadd_ps(_mm256_set1_ps(weights[k]), _mm256_loadu_ps(values + k * dim + 8 * i), acc[i]);
+    for (int i = 0; i < N; i++) _mm256_storeu_ps(out + 8 * i, acc[i]);
+}
+
+// One query over at most KEYS_AT_ONCE keys and values: out are the highest score, the sum of all
+// e^(score - highest), and of the values each times that [dim].
+void attend_part(const float* query, const float* keys, const float* values, long count, long dim,
                  float scaling, float* out) {
-    float top = -INFINITY, total = 0, scores[KEYS_AT_ONCE];
+    alignas(32) float scores[KEYS_AT_ONCE];
+    for (long k = 0; k < KEYS_AT_ONCE; k++) scores[k] = -INFINITY;
+    float top = -INFINITY;
+    for (long k = 0; k < count; k++) {
+        Vector dot[2] = {_mm256_setzero_ps(), _mm256_setzero_ps()};
+        for (long i = 0; i < dim; i += 16)
+            for (int j = 0; j < 2; j++)
+                dot[j] = _mm256_fmadd_ps(_mm256_loadu_ps(query + i + 8 * j),
+                                         _mm256_loadu_ps(keys + k * dim + i + 8 * j), dot[j]);
+        scores[k] = sum(_mm256_add_ps(dot[0], dot[1])) * scaling;
+        top = scores[k] > top ? scores[k] : top;
+    }
+    Vector total = _mm256_setzero_ps();
+    for (long k = 0; k < count; k += 8) {
+        Vector weight = exponential(_mm256_sub_ps(_mm256_load_ps(scores + k), _mm256_set1_ps(top)));
+        _mm256_store_ps(scores + k, weight);
+        total = _mm256_add_ps(total, weight);
+    }
+    out[0] = top, out[1] = sum(total);
+    long i = 0;
+    for (; i + 64 <= dim; i += 64) weighted_sum<8>(scores, values + i, count, dim, out + 2 + i);
+    for (; i < dim; i += 16) weighted_sum<2>(scores, values + i, count, dim, out + 2 + i);
+}
+
+// The parts that `attend_part` made of one query, [count, step], as one.
+void join_parts(const float* parts, long count, long step, long dim, float* out) {
+    float top = -INFINITY, total = 0;
+    for (long p = 0; p < count; p++) top = parts[p * step] > top ? parts[p * step] : top;
     std::memset(out, 0, dim * sizeof(float));
-    for (long start = 0; start < seen; start += KEYS_AT_ONCE) {
-        long count = seen - start < KEYS_AT_ONCE ? seen - start : KEYS_AT_ONCE;
-        float most = top;
-        for (long k = 0; k < count; k++) {
-            const float* key = keys + (start + k) * dim;
-            Vector dot = _mm256_setzero_ps();
-            for (long i = 0; i < dim; i += 8)
-                dot = _mm256_fmadd_ps(_mm256_loadu_ps(query + i), _mm256_loadu_ps(key + i), dot);
-            scores[k] = sum(dot) * scaling;
-            most = scores[k] > most ? scores[k] : most;
-        }
-        if (most > top) {
-            float less = std::exp(top - most);
-            total *= less;
-            for (long i = 0; i < dim; i++) out[i] *= less;
-            top = most;
-        }
-        for (long k = count; k < (count + 7) / 8 * 8; k++) scores[k] = -INFINITY;
-        for (long k = 0; k < count; k += 8) {
-            Vector s = _mm256_sub_ps(_mm256_loadu_ps(scores + k), _mm256_set1_ps(top));
-            _mm256_storeu_ps(scores + k, exponential(s));
-        }
-        for (long k = 0; k < count; k++) {
-            const float* value = values + (start + k) * dim;
-            total += scores[k];
-            Vector s = _mm256_set1_ps(scores[k]);
-            for (long i = 0; i < dim; i += 8)
-                _mm256_storeu_ps(out + i, _mm256_fmadd_ps(s, _mm256_loadu_ps(value + i),
-                                                          _mm256_loadu_ps(out + i)));
-        }
+    for (long p = 0; p < count; p++) {
+        const float* part = parts + p * step;
+        float less = std::exp(part[0] - top);
+        total += less * part[1];
+        for (long i = 0; i < dim; i++) out[i] += less * part[2 + i];
     }
     for (long i = 0; i < dim; i++) out[i] /= total;
 }
 
-// silu(gate) * up, of rows [gate, up] of 2 * inner.
-void gate_group(const float* row, long inner, const Levels& to, long token, long group) {
-    Vector v[4];
-    for (int i = 0; i < 4; i++) {
-        const float* at = row + group * GROUP + i * 8;
-        Vector x = _mm256_loadu_ps(at);
-        Vector e = exponential(_mm256_sub_ps(_mm256_setzero_ps(), x));
-        x = _mm256_div_ps(x, _mm256_add_ps(_mm256_set1_ps(1), e));
-        v[i] = _mm256_mul_ps(x, _mm256_loadu_ps(at + inner));
+// Tokens of one sequence, behind each other in a pass: `count` of them from `first` on.  In the pool the
+// sequence begins at `start` and has `before` positions already.
+struct Segment {
+    long first, count, start, before;
+};
+
+// One token, which sees `seen` keys from `start` in the pool on; the first of the parts that it attends in.
+struct Single {
+    long token, start, seen, first_part;
+
+    long num_parts() const { return (seen + KEYS_AT_ONCE - 1) / KEYS_AT_ONCE; }
+};
+
+// sums[4][24] += 4 rows of `size` numbers times columns [size, 24].  Number i of row r is at
+// rows[r][i * step].
+void multiply_columns(const float* const rows[4], long step, const float* columns, long size,
+                      float* sums) {
+    Vector acc[4][VECTORS];
+    for (int r = 0; r < 4; r++)
+        for (int v = 0; v < VECTORS; v++) acc[r][v] = _mm256_loadu_ps(sums + r * QUERIES + 8 * v);
+    for (long i = 0; i < size; i++) {
+        Vector column[VECTORS];
+        for (int v = 0; v < VECTORS; v++) {
+            column[v] = _mm256_loadu_ps(columns + i * QUERIES + 8 * v);
+            asm volatile("" : "+x"(column[v]));  // or it is loaded again for each row
+        }
+        for (int r = 0; r < 4; r++) {
+            Vector x = _mm256_set1_ps(rows[r][i * step]);
+            for (int v = 0; v < VECTORS; v++) acc[r][v] = _mm256_fmadd_ps(x, column[v], acc[r][v]);
+        }
     }
-    round_group(v, to, token, group);
+    for (int r = 0; r < 4; r++)
+        for (int v = 0; v < VECTORS; v++) _mm256_storeu_ps(sums + r * QUERIES + 8 * v, acc[r][v]);
+}
+
+// 24 queries of one group of heads side by side, over keys and values [seen, dim].
+struct Queries {
+    alignas(32) float columns[MOST_DIM * QUERIES], sums[MOST_DIM * QUERIES];
+    alignas(32) float scores[KEYS_AT_ONCE * QUERIES], top[QUERIES], total[QUERIES];
+    float last[QUERIES];  // the last key that each sees
+
+    void attend(const float* keys, const float* values, long seen, long dim) {
+        std::memset(sums, 0, dim * QUERIES * sizeof(float));
+        for (long q = 0; q < QUERIES; q++) top[q] = -INFINITY, total[q] = 0;
+        for (long start = 0; start < seen; start += KEYS_AT_ONCE) {
+            long count = seen - start < KEYS_AT_ONCE ? seen - start : KEYS_AT_ONCE;
+            score(keys + start * dim, start, count, dim);
+            weigh(count, dim);
+            for (long i = 0; i < dim; i += 4) {
+                const float* value = values + start * dim + i;
+                const float* const rows[] = {value, value + 1, value + 2, value + 3};
+                multiply_columns(rows, dim, scores, count, sums + i * QUERIES);
+            }
+        }
+    }
+
+    // The scores of `count` keys from `start` on; -inf for those that a query does not see.
+    void score(const float* keys, long start, long count, long dim) {
+        std::memset(scores, 0, sizeof(scores));
+        for (long k = 0; k < count; k += 4) {
+            const float* rows[4];
+            for (long r = 0; r < 4; r++) rows[r] = keys + (k + r < count ? k + r : count - 1) * dim;
+            multiply_columns(rows, 1, columns, dim, scores + k * QUERIES);
+        }
+        if (start + count - 1 <= last[0]) return;
+        for (long k = 0; k < count; k++)
+            for (long q = 0; q < QUERIES; q++)
+                if (start + k > last[q]) scores[k * QUERIES + q] = -INFINITY;
+    }
+
+    // Scores to weights, e^(score - top); what there is goes to another top if one was found.
+    void weigh(long count, long dim) {
+        for (long v = 0; v < QUERIES; v += 8) {
+            Vector before = _mm256_loadu_ps(top + v), most = before;
+            for (long k = 0; k < count; k++)
+                most = _mm256_max_ps(most, _mm256_loadu_ps(scores + k * QUERIES + v));
+            Vector less = exponential(_mm256_sub_ps(before, most));
+            Vector all = _mm256_mul_ps(_mm256_loadu_ps(total + v), less);
+            for (long k = 0; k < count; k++) {
+                float* at = scores + k * QUERIES + v;
+                Vector weight = exponential(_mm256_sub_ps(_mm256_loadu_ps(at), most));
+                all = _mm256_add_ps(all, weight);
+                _mm256_storeu_ps(at, weight);
+            }
+            _mm256_storeu_ps(top + v, most);
+            _mm256_storeu_ps(total + v, all);
+            if (!_mm256_movemask_ps(_mm256_cmp_ps(before, most, _CMP_LT_OQ))) continue;
+            for (long i = 0; i < dim; i++) {
+                float* at = sums + i * QUERIES + v;
+                _mm256_storeu_ps(at, _mm256_mul_ps(_mm256_loadu_ps(at), less));
+            }
+        }
+    }
+};
+
+// Which of the tokens and heads of a segment that share group `group` are attended together: rows are
+// [tokens, heads of the group], behind each other.
+void attend_rows(const Layer* layer, const float* states, const Segment& segment, long group, long row,
+                 const float* keys, const float* values, float* out) {
+    const long dim = layer->dim, heads = layer->heads, shared = heads / layer->groups;
+    const long width = layer->input.rows, rows = segment.count * shared;
+    const long most = row + QUERIES < rows ? row + QUERIES : rows;
+    Queries queries;
+    for (long q = 0; q < QUERIES; q++) {
+        long at = row + q < most ? row + q : most - 1, token = segment.first + at / shared;
+        const float* query = states + token * width + (group * shared + at % shared) * dim;
+        for (long i = 0; i < dim; i++) queries.columns[i * QUERIES + q] = query[i] * layer->scaling;
+        queries.last[q] = segment.before + at / shared;
+    }
+    queries.attend(keys, values, segment.before + (most - 1) / shared + 1, dim);
+    for (long at = row; at < most; at++) {
+        long token = segment.first + at / shared, q = at - row;
+        float* to = out + (token * heads + group * shared + at % shared) * dim;
+        for (long i = 0; i < dim; i++) to[i] = queries.sums[i * QUERIES + q] / queries.total[q];
+    }
+}
+
+Vector silu(Vector x) {
+    Vector e = exponential(_mm256_sub_ps(_mm256_setzero_ps(), x));
+    return _mm256_div_ps(x, _mm256_add_ps(_mm256_set1_ps(1), e));
+}
+
+// silu(gate) * up, rounded, of `weight`, which is gate above up.  To be called by all threads of a parallel
+// region.
+void multiply_gated(const Weight& weight, const Levels& x, long tokens, const Levels& to) {
+#pragma omp for schedule(static)
+    for (long g = 0; g < to.groups(); g++)
+        for (long token = 0; token < tokens; token += MOST_TOKENS) {
+            float gate[2][MOST_TOKENS * ROWS], up[2][MOST_TOKENS * ROWS];
+            long count = tokens - token < MOST_TOKENS ? tokens - token : MOST_TOKENS;
+            for (long b = 0; b < 2; b++) {
+                multiply_block(weight, 2 * g + b, x, token, count, gate[b]);
+                multiply_block(weight, 2 * g + b + weight.rows / ROWS / 2, x, token, count, up[b]);
+            }
+            for (long t = 0; t < count; t++) {
+                Vector v[4];
+                for (int i = 0; i < 4; i++) {
+                    long at = t * ROWS + i % 2 * 8;
+                    Vector gated = silu(_mm256_loadu_ps(gate[i / 2] + at));
+                    v[i] = _mm256_mul_ps(gated, _mm256_loadu_ps(up[i / 2] + at));
+                }
+                round_group(v, to, token + t, g);
+            }
+        }
+}
+
+// compute(start, count, shared) for all tokens in blocks.  Where there are enough each thread has blocks of
+// its own, and none waits for another; else the threads of a parallel region share a block.
+template <class Compute>
+void in_blocks(long tokens, Compute compute) {
+    const long share = tokens / (2 * omp_get_max_threads()) / MOST_TOKENS * MOST_TOKENS;
+    const bool shared = share < LEAST_SHARE;
+    const long size = shared || share > TOKENS_AT_ONCE ? TOKENS_AT_ONCE : share;
+    auto block = [&](long start) {
+        compute(start, tokens - start < size ? tokens - start : size, shared);
+    };
+    if (shared) {  // not within a region: in a nested one libgomp makes new threads each time
+        for (long start = 0; start < tokens; start += size) block(start);
+        return;
+    }
+#pragma omp parallel for schedule(dynamic)
+    for (long start = 0; start < tokens; start += size) block(start);
 }
 
 }  // namespace
 
 extern "C" {
-
-long scratch_bytes(const Layer* layer) {
-    long inner = layer->down.columns;
-    long widest = inner > layer->output.columns ? inner : layer->output.columns;
-    widest = widest > layer->input.columns ? widest : layer->input.columns;
-    return levels_bytes(widest) + TOKENS_AT_ONCE * 2 * inner * long(sizeof(float));
-}
 
 // Lay out levels [rows, planes * columns] of 0..15 with scales and zeros (bfloat16) [rows, groups].
 void pack(const uint8_t* levels, const uint16_t* scales, const uint16_t* zeros, long rows, long groups,
@@ -295,89 +455,120 @@ void pack(const uint8_t* levels, const uint16_t* scales, const uint16_t* zeros, 
 
 // Queries, keys and values of `tokens`, heads normed and turned: states [tokens, (heads + 2 groups) dim].
 void before(const Layer* layer, const float* hidden, long tokens, const float* cos, const float* sin,
-            float* states, uint8_t* scratch) {
+            float* states) {
     const Weight& input = layer->input;
     const long dim = layer->dim, turned = layer->heads + layer->groups;
-    const Levels x = levels_in(scratch, input.columns);
-#pragma omp parallel
-    for (long start = 0; start < tokens; start += TOKENS_AT_ONCE) {
-        long count = tokens - start < TOKENS_AT_ONCE ? tokens - start : TOKENS_AT_ONCE;
+    in_blocks(tokens, [&](long start, long count, bool shared) {
         const float* rows = hidden + start * input.columns;
         float* out = states + start * input.rows;
+        Levels x(count, input.columns);
+#pragma omp parallel if (shared)
+        {
 #pragma omp for schedule(static)
-        for (long t = 0; t < count; t++)
-            norm_row(rows + t * input.columns, x, t, layer->before_attention, layer->epsilon);
-        multiply<false>(input, x, count, out, input.rows);
+            for (long t = 0; t < count; t++)
+                norm_row(rows + t * input.columns, x, t, layer->before_attention, layer->epsilon);
+            multiply<false>(input, x, count, out);
 #pragma omp for schedule(static)
-        for (long i = 0; i < count * turned; i++) {
-            long t = i / turned, head = i % turned, at = (start + t) * dim;
-            const float* weight = head < layer->heads ? layer->query_norm : layer->key_norm;
-            turn(out + t * input.rows + head * dim, dim, cos + at, sin + at, weight,
-                 layer->head_epsilon);
+            for (long i = 0; i < count * turned; i++) {
+                long t = i / turned, head = i % turned, at = (start + t) * dim;
+                const float* weight = head < layer->heads ? layer->query_norm : layer->key_norm;
+                turn(out + t * input.rows + head * dim, dim, cos + at, sin + at, weight,
+                     layer->head_epsilon);
+            }
         }
-    }
+    });
 }
 
-// Put keys and values into a pool [groups, total, dim] at `places`, and attend over what each token sees:
-// `seen` positions from `starts` on.
-void attend(const Layer* layer, const float* states, long tokens, float* keys, float* values, long total,
-            const long* places, const long* starts, const long* seen, float* out) {
-    const long dim = layer->dim, heads = layer->heads, groups = layer->groups;
+// Put keys and values of the tokens of segments into a pool [groups, total, dim], and attend.
+void attend(const Layer* layer, const float* states, float* keys, float* values, long total,
+            const Segment* segments, long num_segments, float* out) {
+    const long dim = layer->dim, heads = layer->heads, groups = layer->groups, shared = heads / groups;
     const long width = layer->input.rows;
+    std::vector<Single> singles;
+    long num_parts = 0;
+    for (const Segment* s = segments; s < segments + num_segments; s++)
+        for (long t = 0; t < s->count && s->count * shared < LEAST_ROWS; t++) {
+            singles.push_back({s->first + t, s->start, s->before + t + 1, num_parts});
+            num_parts += singles.back().num_parts();
+        }
+    for (const Segment* s = segments; s < segments + num_segments; s++)
+        for (long g = 0; g < groups; g++)
+            for (long t = 0; t < s->count; t++) {
+                long at = (g * total + s->start + s->before + t) * dim;
+                const float* key = states + (s->first + t) * width + (heads + g) * dim;
+                std::memcpy(keys + at, key, dim * sizeof(float));
+                std::memcpy(values + at, key + groups * dim, dim * sizeof(float));
+            }
+    const long step = 2 + dim;
+    std::unique_ptr<float[]> parts(new float[num_parts * heads * step]);
 #pragma omp parallel
     {
-#pragma omp for schedule(static)
-        for (long i = 0; i < tokens * groups; i++) {
-            long t = i / groups, g = i % groups, at = (g * total + places[t]) * dim;
-            const float* key = states + t * width + (heads + g) * dim;
-            std::memcpy(keys + at, key, dim * sizeof(float));
-            std::memcpy(values + at, key + groups * dim, dim * sizeof(float));
+        for (const Segment* s = segments; s < segments + num_segments; s++) {
+            const long rows = s->count * shared, blocks = (rows + QUERIES - 1) / QUERIES;
+            if (rows < LEAST_ROWS) continue;
+#pragma omp for schedule(dynamic) nowait
+            for (long i = 0; i < blocks * groups; i++) {
+                long group = i % groups, row = (blocks - 1 - i / groups) * QUERIES;  // the longest first
+                long at = (group * total + s->start) * dim;
+                attend_rows(layer, states, *s, group, row, keys + at, values + at, out);
+            }
         }
-#pragma omp for schedule(dynamic)
-        for (long i = 0; i < tokens * heads; i++) {
-            long t = i / heads, head = i % heads;
-            long at = (head / (heads / groups) * total + starts[t]) * dim;
-            attend_head(states + t * width + head * dim, keys + at, values + at, seen[t], dim,
-                        layer->scaling, out + (t * heads + head) * dim);
+        for (const Single& s : singles) {
+#pragma omp for schedule(dynamic) nowait
+            for (long i = 0; i < s.num_parts() * groups; i++) {
+                long group = i / s.num_parts(), part = i % s.num_parts(), start = part * KEYS_AT_ONCE;
+                long at = (group * total + s.start + start) * dim;
+                long count = s.seen - start < KEYS_AT_ONCE ? s.seen - start : KEYS_AT_ONCE;
+                for (long head = group * shared; head < (group + 1) * shared; head++)
+                    attend_part(states + s.token * width + head * dim, keys + at, values + at, count, dim,
+                                layer->scaling, &parts[(head * num_parts + s.first_part + part) * step]);
+            }
+        }
+        if (!singles.empty()) {
+#pragma omp barrier
+#pragma omp for schedule(static)
+            for (long j = 0; j < long(singles.size()) * heads; j++) {
+                long i = j / heads, head = j % heads;
+                join_parts(&parts[(head * num_parts + singles[i].first_part) * step], singles[i].num_parts(),
+                           step, dim, out + (singles[i].token * heads + head) * dim);
+            }
         }
     }
 }
 
 // What comes after attention: its output and the MLP are added to `hidden`.
-void after(const Layer* layer, float* hidden, const float* attended, long tokens, uint8_t* scratch) {
-    const long size = layer->output.rows, inner = layer->down.columns, wide = layer->output.columns;
-    const Levels x = levels_in(scratch, wide), y = levels_in(scratch, size), z = levels_in(scratch, inner);
-    float* both = reinterpret_cast<float*>(scratch + scratch_bytes(layer)) - TOKENS_AT_ONCE * 2 * inner;
-#pragma omp parallel
-    for (long start = 0; start < tokens; start += TOKENS_AT_ONCE) {
-        long count = tokens - start < TOKENS_AT_ONCE ? tokens - start : TOKENS_AT_ONCE;
+void after(const Layer* layer, float* hidden, const float* attended, long tokens) {
+    const long size = layer->output.rows, wide = layer->output.columns;
+    in_blocks(tokens, [&](long start, long count, bool shared) {
         float* rows = hidden + start * size;
+        Levels x(count, wide), y(count, size), z(count, layer->down.columns);
+#pragma omp parallel if (shared)
+        {
 #pragma omp for schedule(static)
-        for (long t = 0; t < count; t++)
-            round_row(attended + (start + t) * wide, x, t, 1, nullptr);
-        multiply<true>(layer->output, x, count, rows, size);
+            for (long t = 0; t < count; t++)
+                round_row(attended + (start + t) * wide, x, t, 1, nullptr);
+            multiply<true>(layer->output, x, count, rows);
 #pragma omp for schedule(static)
-        for (long t = 0; t < count; t++)
-            norm_row(rows + t * size, y, t, layer->before_mlp, layer->epsilon);
-        multiply<false>(layer->gate, y, count, both, 2 * inner);
-#pragma omp for schedule(static) collapse(2)
-        for (long t = 0; t < count; t++)
-            for (long g = 0; g < inner / GROUP; g++) gate_group(both + t * 2 * inner, inner, z, t, g);
-        multiply<true>(layer->down, z, count, rows, size);
-    }
+            for (long t = 0; t < count; t++)
+                norm_row(rows + t * size, y, t, layer->before_mlp, layer->epsilon);
+            multiply_gated(layer->gate, y, count, z);
+            multiply<true>(layer->down, z, count, rows);
+        }
+    });
 }
 
 // Logits [tokens, rows] of `hidden` [tokens, columns], normed.
 void logits(const Weight* head, const float* norm, float epsilon, const float* hidden, long tokens,
-            float* out, uint8_t* scratch) {
-    const Levels x = levels_in(scratch, head->columns);
-#pragma omp parallel
-    for (long start = 0; start < tokens; start += TOKENS_AT_ONCE) {
-        long count = tokens - start < TOKENS_AT_ONCE ? tokens - start : TOKENS_AT_ONCE;
+            float* out) {
+    in_blocks(tokens, [&](long start, long count, bool shared) {
+        Levels x(count, head->columns);
+#pragma omp parallel if (shared)
+        {
 #pragma omp for schedule(static)
-        for (long t = 0; t < count; t++)
-            norm_row(hidden + (start + t) * head->columns, x, t, norm, epsilon);
-        multiply<false>(*head, x, count, out + start * head->rows, head->rows);
-    }
+            for (long t = 0; t < count; t++)
+                norm_row(hidden + (start + t) * head->columns, x, t, norm, epsilon);
+            multiply<false>(*head, x, count, out + start * head->rows);
+        }
+    });
 }
 }

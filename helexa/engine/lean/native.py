@@ -6,6 +6,7 @@ them, which a CPU multiplies several times as fast as floats; the rest is float3
 
 import ctypes
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -23,8 +24,7 @@ from helexa.engine.quant.kernels import can_unpack, unpack_cpu
 from helexa.engine.quant.linear import PackedLinear
 
 VECTOR = 8  # floats
-# Up to so many tokens of one sequence attend here; torch's kernel takes longer texts.
-MOST_TOKENS = 16
+MOST_DIM = 256  # of a head
 
 
 def refuse_unknown(parts: Parts) -> None:
@@ -37,7 +37,7 @@ def refuse_unknown(parts: Parts) -> None:
     for each in parts.layers:
         if len({layer.planes for layer in each.multiplying if isinstance(layer, PackedLinear)}) > 1:
             raise Unusual("its layers are packed in several ways")
-        if not is_silu(each.act) or each.head_dim % (2 * VECTOR):
+        if not is_silu(each.act) or each.head_dim % (2 * VECTOR) or each.head_dim > MOST_DIM:
             raise Unusual("its activation or the size of its heads is another")
         if (each.query_norm is None) != (each.key_norm is None):
             raise Unusual("it norms only queries or keys")
@@ -103,24 +103,21 @@ class NativeLayer:
     def widths(self) -> tuple[int, int]:
         return self.struct.input.rows, self.struct.output.columns
 
-    def new_scratch(self) -> Tensor:
-        return torch.empty(self.lib.scratch_bytes(self.address), dtype=torch.uint8)
-
     def __call__(self, run: "Run", cache: Any) -> None:
         """Add the layer's results to `run.hidden`."""
         lib, address, tokens = self.lib, self.address, run.tokens
-        states, hidden, scratch = run.states_at, run.hidden_at, run.scratch_at
-        lib.before(address, hidden, tokens, run.cos_at, run.sin_at, states, scratch)
-        if run.places_at and isinstance(cache, FullLayer) and is_plain(cache):
+        states, hidden = run.states_at, run.hidden_at
+        lib.before(address, hidden, tokens, run.cos_at, run.sin_at, states)
+        if isinstance(cache, FullLayer) and is_plain(cache):
             keys, values = cache.pool
             lib.attend(
-                *(address, states, tokens, keys.data_ptr(), values.data_ptr(), keys.shape[1]),
-                *(run.places_at, run.starts_at, run.seen_at, run.attended_at),
+                *(address, states, keys.data_ptr(), values.data_ptr(), keys.shape[1]),
+                *(run.segments_at, len(run.segments), run.attended_at),
             )
-            lib.after(address, hidden, run.attended_at, tokens, scratch)
+            lib.after(address, hidden, run.attended_at, tokens)
             return
         attended = self._attend(run, cache)
-        lib.after(address, hidden, attended.data_ptr(), tokens, scratch)
+        lib.after(address, hidden, attended.data_ptr(), tokens)
 
     def _attend(self, run: "Run", cache: Any) -> Tensor:
         states = run.states.view(run.tokens, -1, self.dim)
@@ -138,43 +135,35 @@ class Run:
     cos: Tensor
     sin: Tensor
     segments: Sequence[Segment]
-    scratch: Tensor
     widths: tuple[int, int]  # of a token's queries, keys and values; of what attention gives for it
     tokens: int = field(init=False)
     states: Tensor = field(init=False)
     attended: Tensor = field(init=False)
-    where: Tensor | None = field(init=False)
+    laid: Tensor = field(init=False)
     hidden_at: int = field(init=False)
     cos_at: int = field(init=False)
     sin_at: int = field(init=False)
-    scratch_at: int = field(init=False)
     states_at: int = field(init=False)
     attended_at: int = field(init=False)
-    places_at: int = field(init=False, default=0)
-    starts_at: int = field(init=False, default=0)
-    seen_at: int = field(init=False, default=0)
+    segments_at: int = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self.tokens = len(self.hidden)
         self.states = self.hidden.new_empty(self.tokens, self.widths[0])
         self.attended = self.hidden.new_empty(self.tokens, self.widths[1])
         self.hidden_at, self.cos_at = self.hidden.data_ptr(), self.cos.data_ptr()
-        self.sin_at, self.scratch_at = self.sin.data_ptr(), self.scratch.data_ptr()
+        self.sin_at = self.sin.data_ptr()
         self.states_at, self.attended_at = self.states.data_ptr(), self.attended.data_ptr()
-        self.where = None
-        if max(segment.count for segment in self.segments) <= MOST_TOKENS:
-            self.where = where(self.segments)
-            self.places_at, self.starts_at, self.seen_at = (row.data_ptr() for row in self.where)
+        self.laid = laid(self.segments)
+        self.segments_at = self.laid.data_ptr()
 
 
-def where(segments: Sequence[Segment]) -> Tensor:
-    """Its place in the pool, where its sequence begins, how many it sees: int64 [3, tokens]."""
-    found = [
-        (segment.at + place, segment.at, place + 1)
-        for segment in segments
-        for place in range(segment.before, segment.before + segment.count)
-    ]
-    return torch.tensor(found).t().contiguous()
+def laid(segments: Sequence[Segment]) -> Tensor:
+    """As C has them, int64 [segments, 4]: first token, count, where it begins, how many before."""
+    firsts = accumulate((segment.count for segment in segments), initial=0)
+    return torch.tensor(
+        [(first, s.count, s.at, s.before) for first, s in zip(firsts, segments, strict=False)]
+    )
 
 
 @define(eq=False)
@@ -187,11 +176,11 @@ class NativeHead:
     epsilon: float
     kept: Kept
 
-    def __call__(self, hidden: Tensor, scratch: Tensor) -> Tensor:
+    def __call__(self, hidden: Tensor) -> Tensor:
         logits = hidden.new_empty(len(hidden), self.struct.rows)
         self.lib.logits(
             *(ctypes.addressof(self.struct), self.norm.data_ptr(), self.epsilon),
-            *(hidden.data_ptr(), len(hidden), logits.data_ptr(), scratch.data_ptr()),
+            *(hidden.data_ptr(), len(hidden), logits.data_ptr()),
         )
         return logits
 
@@ -205,7 +194,6 @@ class Native:
     table: Tensor = field(init=False)
     layers: list[NativeLayer] = field(init=False, factory=list)
     head: NativeHead = field(init=False)
-    scratch: Tensor = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         for parts in self.parts.layers:
@@ -215,7 +203,6 @@ class Native:
         self.head = head_of(self.lib, self.parts)
         give_up(self.parts.head)
         self.table = halved(self.parts.embedding)
-        self.scratch = max((layer.new_scratch() for layer in self.layers), key=len)
 
     @property
     def nbytes(self) -> int:
@@ -231,10 +218,10 @@ class Native:
         cos, sin = self.parts.rotary(hidden[None], positions[None])
         turn = signed(cos[0], sin[0])
         segments = caches[0].current.segments
-        run = Run(hidden, *turn, segments, self.scratch, self.layers[0].widths)
+        run = Run(hidden, *turn, segments, self.layers[0].widths)
         for layer, cache in zip(self.layers, caches, strict=True):
             layer(run, cache)
-        return self.head(hidden[keep], self.scratch)
+        return self.head(hidden[keep])
 
 
 def head_of(lib: ctypes.CDLL, parts: Parts) -> NativeHead:
