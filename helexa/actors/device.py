@@ -27,6 +27,8 @@ from helexa.engine.orders import (
     Failed,
     Load,
     Loaded,
+    Measure,
+    Measured,
     Notice,
     Order,
     Resize,
@@ -51,7 +53,7 @@ class Worker(Protocol):
 
     @property
     def idle(self) -> bool: ...
-    def apply(self, order: Load | Unload | Resize | Add | Abort) -> Sequence[Notice]: ...
+    def apply(self, order: Load | Measure | Unload | Resize | Add | Abort) -> Sequence[Notice]: ...
     def step(self) -> Sequence[Notice]: ...
 
 
@@ -221,6 +223,24 @@ class Device:
         self._post(made)
         return made.uid, inbox
 
+    async def measure(self, order: Callable[[int], Measure]) -> Measured:
+        """What the device tells, or the HelexaError that it fails with."""
+        self._refuse_poisoned()
+        made = order(next(self._uids))
+        inbox = self._waiting.open([made.uid])
+        self._post(made)
+        try:
+            while True:
+                match await inbox.receive():
+                    case Measured() as measured:
+                        return measured
+                    case Failed(_, error):
+                        raise error
+                    case Crashed(_, reason):
+                        raise ServiceUnavailable(reason, retry_after=self._seconds_to_return)
+        finally:
+            self.abort(made.uid)
+
     def abandon(self, uid: int) -> None:
         """Drop a load that is not done, or whose model crashed.  Never waits."""
         self._waiting.close(uid)
@@ -267,7 +287,7 @@ class Device:
         made = order(next(self._uids))
         return evolve(made, uid=-made.uid) if made.script else made
 
-    def _post(self, order: Load | Unload | Resize | Add | Abort) -> None:
+    def _post(self, order: Load | Measure | Unload | Resize | Add | Abort) -> None:
         driver = self._scripts if order.uid < 0 else self._driver
         driver.post(order)
 

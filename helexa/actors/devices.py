@@ -10,15 +10,17 @@ from helexa.actors.learned import Learned
 from helexa.actors.model import Hosted
 from helexa.actors.place import Place
 from helexa.config.schema import Config
-from helexa.engine.orders import Dtype, Quant
+from helexa.devices.fused import fused_here
+from helexa.engine.orders import Dtype, Measure, Quant
 from helexa.errors import HelexaError
 from helexa.fleet.admission import Rules
+from helexa.fleet.auto import Choices, choices
+from helexa.fleet.auto import choose as choose_quant
 from helexa.fleet.claim import Claim, Grant, choose, claim_of, grant
 from helexa.fleet.dtype import BYTES
 from helexa.fleet.known import Known
 from helexa.fleet.placement import Room
-from helexa.fleet.quant import Choice
-from helexa.fleet.quant import choose as choose_quant
+from helexa.fleet.quant import Choice, Fused
 from helexa.fleet.resizing import Holding, NewSize, gift, growths, shrinks
 
 log = logs.get("helexa.node")
@@ -31,6 +33,12 @@ class Devices:
     _config: Config
     _devices: Sequence[tuple[Device, Dtype]]
     learned: Learned = field(factory=Learned)
+    _fused: Fused = field(init=False)
+
+    @_fused.default
+    def _look_at_host(self) -> Fused:
+        device, dtype = self._devices[0]
+        return fused_here(device.info.kind, dtype)
 
     @property
     def indexes(self) -> list[int]:
@@ -80,11 +88,12 @@ class Devices:
         device, dtype = next(
             (device, dtype) for device, dtype in self._devices if device.info.index == room.index
         )
-        granted, quant = self._grant(claim, room), self._quant(known)
+        granted, quant = self._grant(claim, room), self.choice(known)
         known = evolve(known, terms=granted.terms)
         self.learned.promise(known.id, granted.terms)
         place.known, place.device, place.dtype = known, device, dtype
-        place.reserved_mb = claim.weights_mb
+        place.reserved_mb = max(claim.weights_mb, claim.loading_mb)
+        place.choice = quant
         place.done_bytes = place.total_bytes = 0  # a download's, until now
         log.info(
             "model placed",
@@ -115,17 +124,56 @@ class Devices:
         there = list(places)
         return growths(self._rooms(there), holdings(there))
 
+    async def measure(self, known: Known) -> None:
+        """Have what "auto" decides by measured, unless it was; what cannot be measured is guessed."""
+        found, (device, dtype) = self._choices(known), self._devices[0]
+        is_auto = known.entry.quant.lower() == "auto" and not known.script
+        if not (is_auto and found.must_measure and known.size.packable.shapes):
+            return
+        try:
+            measured = await device.measure(
+                lambda uid: Measure(
+                    uid,
+                    known.id,
+                    device.info.torch_name,
+                    dtype,
+                    found.fitting,
+                    known.size.packable.shapes,
+                    known.size.fuses,
+                )
+            )
+        except HelexaError as error:
+            log.warning("speeds not measured", model=known.id, reason=error.message)
+        else:
+            self.learned.measured(known.id, dict(measured.seconds))
+
     def _claim(self, known: Known) -> Claim:
         dtype, rate = self._devices[0][1], self.learned.rate(known.id)
-        return claim_of(known, dtype, rate, self._quant(known).quant)
+        return claim_of(known, dtype, rate, self.choice(known).quant, self._fused)
 
-    def _quant(self, known: Known) -> Choice:
-        """How its weights are kept: "auto" looks at the largest device, as if it were empty."""
+    def choice(self, known: Known) -> Choice:
+        """How a load keeps the model's weights."""
+        found, speeds = self._choices(known), self.learned.speeds(known.id)
+        return choose_quant(known.entry.quant, found, speeds)
+
+    def _choices(self, known: Known) -> Choices:
+        """What "auto" may take: it looks at the largest device, as if it were empty."""
         device, dtype = self._devices[0]
         room_mb = max(room.free_mb - room.spare_mb for room in self._empty_rooms())
-        size, capability = known.size, device.info.compute_capability
-        return choose_quant(
-            known.entry.quant, size.num_parameters, size.packable, BYTES[dtype], capability, room_mb
+        size, terms = known.size, known.terms
+        kv_bytes = terms.least_tokens * size.kv_bytes_per_token(dtype, terms.kv_dtype)
+        kv_mb = (kv_bytes + size.kv_window_bytes(dtype)) >> 20
+
+        def needed_mb(quant: Quant) -> int:
+            loading_mb = size.weights_bytes(BYTES[dtype], quant) >> 20
+            return max(loading_mb, kv_mb + (size.loaded_bytes(dtype, quant, self._fused) >> 20))
+
+        return choices(
+            size.packable,
+            device.info.compute_capability,
+            room_mb,
+            needed_mb,
+            compiles=size.fuses and self._fused.compiles(size.packable),
         )
 
     def _grant(self, claim: Claim, room: Room) -> Grant:

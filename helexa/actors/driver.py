@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from helexa.engine.orders import Crashed, Failed, Notice, Order, Piece, Unloaded
+from helexa.engine.orders import Crashed, Failed, Measured, Notice, Order, Piece, Unloaded
 
 Deliver = Callable[[Sequence[Notice]], None]
 
@@ -21,6 +21,6 @@ def is_last(notice: Notice) -> bool:
     match notice:
         case Piece():
             return notice.finish is not None
-        case Failed() | Crashed() | Unloaded():
+        case Failed() | Crashed() | Unloaded() | Measured():
             return True
     return False

@@ -7,6 +7,7 @@ import trio
 from attrs import define, evolve, field
 
 from helexa import logs
+from helexa.fleet.auto import Speeds
 from helexa.fleet.lessons import Lesson, Lessons
 from helexa.fleet.limits import PrefillRate, Terms, settled
 
@@ -21,6 +22,7 @@ class Learned:
 
     _lessons: Lessons = field(factory=Lessons)
     _changed: trio.Event = field(factory=trio.Event, init=False)
+    _speeds: dict[str, Speeds] = field(factory=dict, init=False)  # kept by the engine, per machine
 
     def rate(self, model: str) -> PrefillRate:
         return self._lessons.of(model).rate or PrefillRate()
@@ -28,6 +30,13 @@ class Learned:
     def prefilled(self, model: str, tokens: int, seconds: float) -> None:
         """So many tokens of a prompt were computed in so many seconds."""
         self._learn(evolve(self._of(model), rate=self.rate(model).after(tokens, seconds)))
+
+    def measured(self, model: str, speeds: Speeds) -> None:
+        """How fast the device of `model` is with its weights in each form."""
+        self._speeds[model] = speeds
+
+    def speeds(self, model: str) -> Speeds:
+        return self._speeds.get(model, {})
 
     def promise(self, model: str, terms: Terms) -> None:
         """The model is loaded on these terms, and keeps them as long as it is."""

@@ -15,7 +15,7 @@ from helexa.fleet.catalogue import CatalogueModel
 from helexa.fleet.entry import ModelStatus
 from helexa.fleet.known import Known
 from helexa.fleet.pool import Pool
-from helexa.fleet.quant import is_same
+from helexa.fleet.quant import Choice, is_same
 from helexa.fleet.resizing import Holding
 
 Asker = Literal["request", "operator", "start"]
@@ -41,6 +41,7 @@ class Place:
     known: Known | None = None
     device: Device | None = None
     dtype: Dtype = "fp32"
+    choice: Choice = Choice("none")  # how its weights are kept
     reserved_mb: int = 0  # for its weights, until they are there
     weights_mb: int = 0
     model: Model | None = None
@@ -167,6 +168,7 @@ class ModelState:
     done_bytes: int
     total_bytes: int
     error: str | None
+    choice: Choice = Choice("none")
 
     @property
     def in_flight(self) -> int:
@@ -212,4 +214,5 @@ def state_of(place: Place) -> ModelState:
         done_bytes=place.done_bytes,
         total_bytes=place.total_bytes,
         error=place.error.message if place.error else None,
+        choice=place.choice,
     )

@@ -38,6 +38,7 @@ class Placing:
         Where none has room, models make their KV pools smaller if that helps.  The errors are those of
         `Devices.place`; who is cancelled leaves the pools as they then are.
         """
+        await self._devices.measure(known)
         async with self._one_at_a_time:
             await self._devices.refresh()
             with trio.move_on_after(RESIZE_SECONDS) as waiting:

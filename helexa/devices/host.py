@@ -6,6 +6,7 @@ Every path is taken under a root, so that a test can show another machine.
 import os
 import platform
 import re
+import shutil
 from pathlib import Path
 
 from attrs import frozen
@@ -76,6 +77,16 @@ def cpu_flags(root: Path = ROOT) -> frozenset[str]:
     """The first processor's feature flags ("avx512_bf16"); Arm calls them features."""
     found = re.search(r"^(?:flags|Features)\s*:(.*)$", read(root / "proc/cpuinfo"), re.MULTILINE)
     return frozenset(found[1].split()) if found else frozenset()
+
+
+def multiplies_packed(root: Path = ROOT) -> bool:
+    """Whether the processor has what our own kernels for packed layers are written in."""
+    return platform.machine() == "x86_64" and {"avx2", "fma"} <= cpu_flags(root)
+
+
+def cxx_compiler() -> str | None:
+    """The C++ compiler to call."""
+    return os.environ.get("CXX") or shutil.which("g++") or shutil.which("clang++")
 
 
 def module_version(text: str) -> str | None:

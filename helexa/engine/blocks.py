@@ -1,7 +1,8 @@
 """A GGUF file as a table of transformers' tensors, each unpacked from its blocks when it is asked for.
 
 Which tensor becomes which parameter, and what is done to it on the way, is transformers' to say: its tables
-are used one tensor at a time here, where `from_pretrained` unpacks all of them into float32 first.
+are used one tensor at a time here, where `from_pretrained` unpacks all of them into float32 first.  Of some
+architectures (Qwen3.5, LFM2) its tables are those of safetensors: such files are read `by_name`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,7 +17,6 @@ from gguf.quants import dequantize
 from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedModel
-from transformers.integrations.gguf.utils import is_gguf_arch_supported
 from transformers.modeling_gguf_pytorch_utils import (
     TENSOR_PROCESSORS,
     TensorProcessor,
@@ -29,12 +29,6 @@ from helexa.store.gguf import GgufHeader, GgufTensor, read_header
 TABLES = ("token_embd.weight", "per_layer_token_embd.weight")
 HEAD = "output.weight"  # as well, unless it is to be packed: then nothing is rounded before that
 ROWS_BYTES = 16 << 20  # of float32 that are there at once of a table
-SPLIT = ("gpt-oss",)  # architectures one of whose tensors becomes several of transformers'
-
-
-def can_be_streamed(header: GgufHeader) -> bool:
-    """Not those for which transformers has another way of its own (Qwen3.5, LFM2)."""
-    return header.architecture not in SPLIT and not is_gguf_arch_supported(header.architecture)
 
 
 def header_of(path: Path) -> GgufHeader:
@@ -88,6 +82,33 @@ class Unpacked:
         return found["tensors"][self.name]
 
 
+@frozen(eq=False)
+class Blocks:
+    """One of the file's own tensors, with the interface of a slice of safetensors."""
+
+    tensor: GgufTensor
+    data: NDArray[np.uint8] = field(repr=False)  # the file's, mapped
+
+    def get_shape(self) -> list[int]:
+        return list(self.tensor.shape[::-1])
+
+    def get_dtype(self) -> str:
+        return "F32"
+
+    def __getitem__(self, _: Any) -> Tensor:
+        return owned(values(self.tensor, self.data))
+
+
+def by_name(path: Path, header: GgufHeader) -> dict[str, Blocks]:
+    """All that the file has, by its own names."""
+    data = mapped(path, header)
+    return {tensor.name: Blocks(tensor, data) for tensor in header.tensors}
+
+
+def mapped(path: Path, header: GgufHeader) -> NDArray[np.uint8]:
+    return np.memmap(path, np.uint8, mode="r", offset=header.data_start)
+
+
 def unpacked(
     path: Path, header: GgufHeader, model: PreTrainedModel, *, packs: bool
 ) -> dict[str, Unpacked]:
@@ -99,8 +120,9 @@ def unpacked(
         config=model.config.to_dict()
     )
     names = get_gguf_hf_weights_map(model, processor)
-    data = np.memmap(path, np.uint8, mode="r", offset=header.data_start)
-    source = Source(data, names, processor, model.dtype, TABLES if packs else (*TABLES, HEAD))
+    source = Source(
+        mapped(path, header), names, processor, model.dtype, TABLES if packs else (*TABLES, HEAD)
+    )
     parts: dict[str, list[GgufTensor]] = {}
     for tensor in header.tensors:
         name = names.get(tensor.name) or names.get(

@@ -1,20 +1,21 @@
 """Bringing a model from its directory onto the device.
 
-Safetensors and GGUF files are streamed in slices, so that running sequences go on; quantised safetensors,
-and GGUF files of which transformers makes something else, are left to `from_pretrained`, in one slice.
+Safetensors and GGUF files are streamed in slices, so that running sequences go on; quantised safetensors are
+left to `from_pretrained`, in one slice.
 """
 
 from collections.abc import Generator
+from contextlib import closing
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import torch
 from attrs import frozen
-from transformers import AutoModelForCausalLM, GgufConfig, PretrainedConfig, PreTrainedModel
+from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
-from helexa.engine.blocks import can_be_streamed, header_of
+from helexa.engine.blocks import header_of
 from helexa.engine.checkpoint import weight_files
+from helexa.engine.lean.library import compiling
 from helexa.engine.orders import Load, LoadProgress
 from helexa.engine.quant.packer import Packer
 from helexa.engine.skeleton import DTYPES, OWN_KERNELS, first_line, read_config, refuse_unservable
@@ -43,15 +44,26 @@ def load(order: Load) -> Generator[LoadProgress, None, LoadedModel]:
     """
     if reason := why_not(order.quant, compute_capability(order.device)):
         raise StoreError(f"model {order.model} cannot be loaded: {reason}")
-    gguf = lone_gguf(order.path)
+    with closing(kernels_for(order)) as kernels:
+        next(kernels, None)  # they are compiled beside reading the weights
+        loaded = settle((yield from load_model(order)), order.device)
+        for _ in kernels:
+            yield LoadProgress(order.uid, loaded.weights_bytes, loaded.weights_bytes)
+    return loaded
+
+
+def kernels_for(order: Load) -> Generator[None, None, None]:
+    """Have what multiplies packed layers compiled, where that is ours to do."""
+    if order.quant != "none" and order.device == "cpu" and order.dtype == "fp32":
+        yield from compiling()
+
+
+def load_model(order: Load) -> Generator[LoadProgress, None, PreTrainedModel]:
+    config, gguf = read_config(order.path), lone_gguf(order.path)
     if gguf is not None:
-        model = yield from load_gguf(order, gguf)
-    else:
-        config = read_config(order.path)
-        quantised = getattr(config, "quantization_config", None)
-        by = load_quantised if quantised else stream
-        model = yield from by(order, config)
-    return settle(model, order.device)
+        return (yield from stream_gguf(order, config, gguf, header_of(gguf)))
+    by = load_quantised if getattr(config, "quantization_config", None) else stream
+    return (yield from by(order, config))
 
 
 def compute_capability(device: str) -> str | None:
@@ -69,28 +81,19 @@ def lone_gguf(directory: Path) -> Path | None:
     return min(directory.glob("*.gguf"), default=None)
 
 
-def load_gguf(order: Load, gguf: Path) -> Generator[LoadProgress, None, PreTrainedModel]:
-    header = header_of(gguf)
-    if can_be_streamed(header):
-        return (yield from stream_gguf(order, read_config(order.path), gguf, header))
-    # Left packed, transformers' weights are slow where it has no kernel for them (3 tokens/s).
-    options = {"gguf_file": gguf.name, "quantization_config": GgufConfig(dequantize=True)}
-    return (yield from load_whole(order, [gguf], options))
-
-
 def load_quantised(
     order: Load, config: PretrainedConfig
 ) -> Generator[LoadProgress, None, PreTrainedModel]:
     """Unpack the weights: to run them packed takes kernels from the hub."""
     config.quantization_config = {**config.quantization_config, "dequantize": True}
-    return (yield from load_whole(order, weight_files(order.path), {"config": config}))
+    return (yield from load_whole(order, config))
 
 
 def load_whole(
-    order: Load, files: list[Path], options: dict[str, Any]
+    order: Load, config: PretrainedConfig
 ) -> Generator[LoadProgress, None, PreTrainedModel]:
     """`from_pretrained` in one slice.  It sets torch's default dtype while it runs."""
-    total = sum(file.stat().st_size for file in files)
+    total = sum(file.stat().st_size for file in weight_files(order.path))
     yield LoadProgress(order.uid, 0, total)
     try:
         model, verdict = AutoModelForCausalLM.from_pretrained(
@@ -102,8 +105,8 @@ def load_whole(
             use_safetensors=True,
             weights_only=True,
             output_loading_info=True,
+            config=config,
             **OWN_KERNELS,
-            **options,
         )
     except (ValueError, ImportError, NotImplementedError) as error:
         raise StoreError(f"{order.path} cannot be loaded: {first_line(error)}") from error

@@ -117,6 +117,23 @@ class Load:
 
 
 @frozen
+class Measure:
+    """Measure how fast a device multiplies by layers kept in each of `quants`; answered by Measured.
+
+    `shapes` are rows, columns and how many there are of each; a model that `fuses` has the usual shape.
+    `dtype` is what it computes in.
+    """
+
+    uid: int
+    model: str
+    device: str
+    dtype: Dtype
+    quants: tuple[Quant, ...]
+    shapes: tuple[tuple[int, int, int], ...]
+    fuses: bool
+
+
+@frozen
 class Unload:
     """Free the model that `Load` `uid` brought; answered by Unloaded.  Ends what still runs on it."""
 
@@ -157,7 +174,7 @@ class Resize:
 
 @frozen
 class Abort:
-    """Forget a sequence, or a load; a model that it brought in the meantime is freed.
+    """Forget a sequence, a measurement or a load; a model that it brought in the meantime is freed.
 
     Unknown uids are ignored; not answered.
     """
@@ -170,7 +187,7 @@ class Stop:
     """Leave the loop."""
 
 
-Order = Load | Unload | Resize | Add | Abort | Stop
+Order = Load | Measure | Unload | Resize | Add | Abort | Stop
 
 
 # -- notices ---------------------------------------------------------------------------------------
@@ -196,6 +213,14 @@ class Loaded:
     kv_tokens: int = 0
     kv_bytes_per_token: int = 0
     alone: str = ""
+
+
+@frozen
+class Measured:
+    """Seconds that the layers take of a usual request; what cannot be run here is not among them."""
+
+    uid: int
+    seconds: tuple[tuple[Quant, float], ...]
 
 
 @frozen
@@ -285,6 +310,7 @@ class Crashed:
 Notice = (
     LoadProgress
     | Loaded
+    | Measured
     | Unloaded
     | PrefillProgress
     | PromptScores

@@ -21,10 +21,14 @@ from transformers.core_model_loading import (
     dot_natural_key,
     rename_source_key,
 )
+from transformers.integrations.gguf import (
+    get_gguf_conversion_mapping,
+    is_gguf_arch_supported,
+)
 from transformers.modeling_utils import LoadStateDictConfig
 
 from helexa.devices.monitor import give_back_freed
-from helexa.engine.blocks import unpacked
+from helexa.engine.blocks import by_name, unpacked
 from helexa.engine.checkpoint import Checkpoint, num_bytes, open_checkpoint
 from helexa.engine.orders import Load, LoadProgress
 from helexa.engine.quant.packer import Packer
@@ -46,21 +50,28 @@ def stream_gguf(
     order: Load, config: PretrainedConfig, path: Path, header: GgufHeader
 ) -> Generator[LoadProgress, None, PreTrainedModel]:
     """The same out of a GGUF file; a parameter is there in float32 before it is packed or cast."""
-    model = build_skeleton(config, DTYPES[order.dtype])
+    model, kind = build_skeleton(config, DTYPES[order.dtype]), header.architecture
+    if is_gguf_arch_supported(kind):
+        mapping = get_gguf_conversion_mapping(kind, model.config)
+        return (yield from fill(order, model, by_name(path, header), mapping))
     tensors = unpacked(path, header, model, packs=order.quant != "none")
     return (yield from fill(order, model, tensors))
 
 
 def fill(
-    order: Load, model: PreTrainedModel, checkpoint: Checkpoint
+    order: Load,
+    model: PreTrainedModel,
+    checkpoint: Checkpoint,
+    mapping: list[Any] | None = None,
 ) -> Generator[LoadProgress, None, PreTrainedModel]:
+    """`mapping` leads from the checkpoint's names to the model's; usually that of its safetensors."""
     dtype = DTYPES[order.dtype]
     packer = Packer(model, order)
     plan = LoadStateDictConfig(
         device_map={"": order.device},
         dtype=dtype,
         dtype_plan={**model._get_dtype_plan(dtype), **packer.dtypes},
-        weight_mapping=get_model_conversion_mapping(model),
+        weight_mapping=get_model_conversion_mapping(model) if mapping is None else mapping,
     )
     parameters = by_parameter(checkpoint, model, plan.weight_mapping)
     verdict = empty_verdict(model)

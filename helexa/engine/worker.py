@@ -25,11 +25,14 @@ from helexa.engine.orders import (
     Load,
     Loaded,
     LoadProgress,
+    Measure,
+    Measured,
     Notice,
     Resize,
     Unload,
     Unloaded,
 )
+from helexa.engine.quant.speed import measure
 from helexa.engine.skeleton import first_line
 from helexa.engine.torch_setup import prepare_thread
 from helexa.errors import (
@@ -47,8 +50,10 @@ LOAD_SECONDS = 0.03  # that a load may take of one step, before its last slice
 
 @define
 class Loading:
-    order: Load
-    slices: Generator[LoadProgress, None, Batch]
+    """A load, or what is measured before one."""
+
+    order: Load | Measure
+    slices: Generator[LoadProgress, None, Batch | Measured]
     began: float = field(factory=time.monotonic)
 
 
@@ -68,12 +73,14 @@ class Worker:
         """Nothing to step: no load, no sequence, nothing to free."""
         return not (self._loads or self._leaving or any(b.is_busy for b in self._batches.values()))
 
-    def apply(self, order: Load | Unload | Resize | Add | Abort) -> list[Notice]:
+    def apply(self, order: Load | Measure | Unload | Resize | Add | Abort) -> list[Notice]:
         """Take an order in; what costs time is done by `step`.  Gives refusals, and what an end frees."""
         with poison_named(self._device):
             match order:
                 case Load():
                     self._loads[order.uid] = Loading(order, self._slices(order))
+                case Measure():
+                    self._loads[order.uid] = Loading(order, self._measurement(order))
                 case Add():
                     return self._add(order)
                 case Unload():
@@ -141,6 +148,11 @@ class Worker:
         batch.unpark(self._parking.take(files))
         return batch
 
+    def _measurement(self, order: Measure) -> Generator[LoadProgress, None, Measured]:
+        prepare_thread(order.device, self._threads)
+        self._device.retain()
+        return (yield from measure(order))
+
     def _load_slice(self, uid: int) -> list[Notice]:
         loading = self._loads[uid]
         deadline = time.monotonic() + LOAD_SECONDS
@@ -150,17 +162,19 @@ class Worker:
                 if time.monotonic() >= deadline:
                     return [progress]
         except StopIteration as end:
-            return [self._loaded(self._loads.pop(uid), end.value)]
+            return [self._done(self._loads.pop(uid), end.value)]
         except Exception as error:
             failure = self._why_not_loaded(loading.order, error)
         del self._loads[uid]
         self._device.trim()
         return [Failed(uid, failure)]
 
-    def _loaded(self, loading: Loading, batch: Batch) -> Loaded:
-        uid = loading.order.uid
+    def _done(self, loading: Loading, found: Batch | Measured) -> Loaded | Measured:
+        self._device.trim()  # what was made on the way
+        if isinstance(found, Measured):
+            return found
+        uid, batch = loading.order.uid, found
         self._batches[uid] = batch
-        self._device.trim()  # what was made of the weights on the way
         return Loaded(
             uid,
             batch.weights_bytes,
@@ -170,7 +184,7 @@ class Worker:
             batch.alone,
         )
 
-    def _why_not_loaded(self, order: Load, error: Exception) -> HelexaError:
+    def _why_not_loaded(self, order: Load | Measure, error: Exception) -> HelexaError:
         kind = survived(error, self._device)
         if kind == "out_of_memory":
             return InsufficientVram(

@@ -10,11 +10,15 @@ from helexa.fleet.dtype import BYTES
 from helexa.fleet.known import Known
 from helexa.fleet.limits import PrefillRate, Terms, Windows, pool_tokens, windows_beside
 from helexa.fleet.placement import Room, place
+from helexa.fleet.quant import Fused
 
 
 @frozen
 class Claim:
-    """MiB for the weights, for the shortest context that the model is loaded with, and for the longest."""
+    """MiB for the weights, for the shortest context that the model is loaded with, and for the longest.
+
+    `loading_mb` the weights take while they are loaded, before there is any context.
+    """
 
     model: str
     terms: Terms
@@ -22,10 +26,11 @@ class Claim:
     least_kv_mb: int
     most_kv_mb: int
     min_device_mb: int
+    loading_mb: int = 0
 
     @property
     def required_mb(self) -> int:
-        return self.weights_mb + self.least_kv_mb
+        return max(self.loading_mb, self.weights_mb + self.least_kv_mb)
 
     @property
     def wanted_mb(self) -> int:
@@ -47,7 +52,13 @@ class Grant:
         return self.kv_tokens * self.terms.kv_bytes_per_token >> 20
 
 
-def claim_of(known: Known, dtype: Dtype, rate: PrefillRate, quant: Quant = "none") -> Claim:
+def claim_of(
+    known: Known,
+    dtype: Dtype,
+    rate: PrefillRate,
+    quant: Quant = "none",
+    fused: Fused = Fused(),
+) -> Claim:
     """What a load in `dtype`, packed as `quant` says, asks for; the entry's `vram_mb` overrules that.
 
     InsufficientVram where the operator's budget is too small for the shortest context.
@@ -62,11 +73,14 @@ def claim_of(known: Known, dtype: Dtype, rate: PrefillRate, quant: Quant = "none
     least_kv = kv_bytes(terms, terms.least_tokens)
     check_budget(known, terms, least_kv)
     least_kv_mb = least_kv >> 20
-    reckoned = (size.weights_bytes(BYTES[dtype], quant) + least_kv) // 2**20 + 1
-    required = entry.vram_mb or reckoned
-    weights_mb = max(0, required - least_kv_mb)
+    reckoned = (size.loaded_bytes(dtype, quant, fused) + least_kv) // 2**20 + 1
+    weights_mb = max(0, (entry.vram_mb or reckoned) - least_kv_mb)
     most_kv_mb = -(-kv_bytes(terms, terms.limit.context) // 2**20)
-    return Claim(known.id, terms, weights_mb, least_kv_mb, most_kv_mb, entry.min_device_vram_mb)
+    loading_mb = 0 if entry.vram_mb else (size.weights_bytes(BYTES[dtype], quant) >> 20) + 1
+    return Claim(
+        *(known.id, terms, weights_mb, least_kv_mb, most_kv_mb),
+        *(entry.min_device_vram_mb, loading_mb),
+    )
 
 
 def kv_bytes(terms: Terms, tokens: int) -> int:

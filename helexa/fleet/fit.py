@@ -7,8 +7,10 @@ from helexa.fleet.dtype import BYTES
 from helexa.fleet.known import Size
 from helexa.fleet.limits import Terms, kv_elements
 from helexa.fleet.placement import Room
-from helexa.fleet.quant import POLICIES, why_not
+from helexa.fleet.quant import POLICIES, Fused, why_not
 from helexa.store.facts import ModelFiles
+
+USUAL = frozenset({"llama", "mistral", "qwen2", "qwen3"})  # that the engine fuses (`lean`)
 
 
 @frozen
@@ -34,33 +36,42 @@ def size_of(files: ModelFiles) -> Size:
         packable=files.packable,
         heads_per_token=kv_elements(facts.kv_heads, 1),
         state_elements=layers.state_elements,
+        fuses=facts.model_type in USUAL,
     )
 
 
 def fits(
-    size: Size, stated: Terms, dtype: Dtype, room: Room, compute_capability: str | None
+    size: Size,
+    stated: Terms,
+    dtype: Dtype,
+    room: Room,
+    compute_capability: str | None,
+    fused: Fused = Fused(),
 ) -> list[Fit]:
     """Every policy, from the largest; `stated` are the terms of the model's files and its entry."""
-    return [
-        fit(size, stated, dtype, room, quant, why_not(quant, compute_capability))
-        for quant in POLICIES
-    ]
-
-
-def fit(size: Size, stated: Terms, dtype: Dtype, room: Room, quant: Quant, refusal: str) -> Fit:
-    weights_mb = (size.weights_bytes(BYTES[dtype], quant) >> 20) + 1
     terms = evolve(
         stated,
         kv_bytes_per_token=size.kv_bytes_per_token(dtype, stated.kv_dtype),
         kv_window_bytes=size.kv_window_bytes(dtype),
         free_mb=room.free_mb,
         spare_mb=room.spare_mb,
-        weights_mb=weights_mb,
     )
+    found = []
+    for quant in POLICIES:
+        loading_mb = (size.weights_bytes(BYTES[dtype], quant) >> 20) + 1
+        weights_mb = (size.loaded_bytes(dtype, quant, fused) >> 20) + 1
+        refusal = why_not(quant, compute_capability)
+        if not refusal and loading_mb + room.spare_mb > room.free_mb:
+            refusal = "does not fit"
+        found.append(fit(evolve(terms, weights_mb=weights_mb), quant, refusal))
+    return found
+
+
+def fit(terms: Terms, quant: Quant, refusal: str) -> Fit:
     if refusal:
-        return Fit(quant, weights_mb, reason=refusal)
+        return Fit(quant, terms.weights_mb, reason=refusal)
     if terms.memory is not None and terms.memory < terms.least_tokens:
-        return Fit(quant, weights_mb, reason="does not fit")
+        return Fit(quant, terms.weights_mb, reason="does not fit")
     limit = terms.limit
     kv_bytes = limit.context * terms.kv_bytes_per_token + terms.kv_window_bytes
-    return Fit(quant, weights_mb, -(-kv_bytes // 2**20), limit.context, limit.input)
+    return Fit(quant, terms.weights_mb, -(-kv_bytes // 2**20), limit.context, limit.input)

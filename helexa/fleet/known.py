@@ -13,7 +13,7 @@ from helexa.errors import ContextLengthExceeded, ServiceUnavailable
 from helexa.fleet.catalogue import CatalogueModel, SamplingDefaults
 from helexa.fleet.dtype import BYTES, KV_BYTES, SCALE_BYTES
 from helexa.fleet.limits import Limit, Terms
-from helexa.fleet.quant import Packable, weights_bytes
+from helexa.fleet.quant import Fused, Packable, fused_bytes, weights_bytes
 from helexa.text.prompt import Prompt
 
 STATE_BYTES = 4  # of an element of a recurrent state
@@ -42,7 +42,7 @@ class Size:
     `elements_per_token` are the keys and values that one layer keeps of one token:
     2 · kv_heads · head_dim, `heads_per_token` 2 · kv_heads.  Full-attention layers keep every token,
     sliding ones the last `window`; other layers (linear attention, state spaces) do not grow: those of
-    one sequence keep `state_elements`, 0 where that is not known.
+    one sequence keep `state_elements`, 0 where that is not known.  It `fuses` if it has the usual shape.
     """
 
     num_parameters: int
@@ -53,9 +53,17 @@ class Size:
     packable: Packable = Packable()
     heads_per_token: int = 0
     state_elements: int = 0
+    fuses: bool = False
 
     def weights_bytes(self, dtype_bytes: int, quant: Quant = "none") -> int:
+        """What it takes while it is loaded, and afterwards unless it is fused."""
         return weights_bytes(self.num_parameters, self.packable, quant, dtype_bytes)
+
+    def loaded_bytes(self, dtype: Dtype, quant: Quant = "none", fused: Fused = Fused()) -> int:
+        """What it takes once it is loaded."""
+        if not self.fuses or dtype != "fp32":
+            return self.weights_bytes(BYTES[dtype], quant)
+        return fused_bytes(self.num_parameters, self.packable, quant, fused)
 
     def kv_bytes_per_token(self, dtype: Dtype, kv_dtype: KvDtype = "auto") -> int:
         """That every further token of a sequence takes in the KV cache."""

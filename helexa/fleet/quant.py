@@ -1,5 +1,7 @@
 """How the weights of a model are kept on a device: which of the five policies, and what each takes."""
 
+from typing import TypeAlias
+
 from attrs import evolve, frozen
 
 from helexa.engine.orders import Quant
@@ -9,11 +11,7 @@ POLICIES: tuple[Quant, ...] = ("none", "int4+bf16", "fp8", "int8", "int4")  # fr
 PLANE_BYTES = 0.5 + 4 / 32  # of a weight: 4 bits, and a scale and a zero for every 32
 INT4_CAPABILITY = 8.0
 FLOAT8_CAPABILITY = 8.9
-
-# What "auto" tries, in this order.  On a CPU what measures faster comes first: 4 bits for up to 8 rows,
-# the plain form for more.  On cards nobody has measured: there what loses least comes first.
-ON_CPU: tuple[Quant, ...] = ("int4+bf16", "int4")
-ON_CUDA: tuple[Quant, ...] = ("none", "fp8", "int8", "int4")
+HALF_BITS = 16  # float16 holds what files have in so many, or fewer
 
 # What a quantisation's name begins with, as GGUF files and others have them -> our nearest policy.
 NEAREST: dict[str, Quant] = {
@@ -25,22 +23,54 @@ NEAREST: dict[str, Quant] = {
 }
 
 
+Shape: TypeAlias = tuple[
+    int, int, int
+]  # rows and columns of a matrix, and how many there are of it
+
+
 @frozen
 class Packable:
     """How many parameters are in layers that can be packed.
 
     `head` are those of the layer that makes the logits, which keeps 8 bits; if it is `tied`, they are the
-    embedding's too, which stays plain.  `experts` are those of mixtures, which fp8 leaves plain.
+    embedding's too, which stays plain.  `experts` are those of mixtures, which fp8 leaves plain.  `down`
+    of the layers' lead out of MLPs, `table` are the embedding's.  `shapes` are the layers', `bits` what most
+    of their weights have in the files.
     """
 
     layers: int = 0
     head: int = 0
     tied: bool = False
     experts: int = 0
+    down: int = 0
+    table: int = 0
+    bits: int = 16
+    shapes: tuple[Shape, ...] = ()
 
     @property
     def all(self) -> int:
         return self.layers + self.head + self.experts
+
+    @property
+    def own_head(self) -> int:
+        """The head's parameters, unless they are the embedding's."""
+        return 0 if self.tied else self.head
+
+
+@frozen
+class Fused:
+    """What a device does for models of the usual shape that are computed in float32.
+
+    `halves`: weights that float16 holds are kept in it.  Packed layers are computed by our own kernels if
+    their rows come in blocks of `block_rows`; 0 for never.
+    """
+
+    halves: bool = False
+    block_rows: int = 0
+
+    def compiles(self, packable: Packable) -> bool:
+        rows = [rows for rows, _, _ in packable.shapes]
+        return bool(self.block_rows and rows) and not any(n % self.block_rows for n in rows)
 
 
 @frozen
@@ -52,24 +82,45 @@ class Choice:
 
 
 def weights_bytes(parameters: int, packable: Packable, quant: Quant, dtype_bytes: int) -> int:
-    """What `parameters` take on a device whose plain form is `dtype_bytes` wide."""
+    """What `parameters` take on a device whose plain form is `dtype_bytes` wide, as they are loaded."""
     if quant == "fp8":
         packable = evolve(packable, experts=0)
     moved = packable.all - (packable.head if packable.tied else 0)
     plain = (parameters - moved) * dtype_bytes
-    in_4_bit = (packable.layers + packable.experts) * PLANE_BYTES + packable.head * 2 * PLANE_BYTES
     match quant:
         case "none":
             packed: float = moved * dtype_bytes
         case "int4":
-            packed = in_4_bit
+            packed = packed_bytes(packable, quant)
         case "int4+bf16":
-            packed = in_4_bit + moved * dtype_bytes
+            packed = packed_bytes(packable, quant) + moved * dtype_bytes
         case "int8":
-            packed = packable.all * 2 * PLANE_BYTES
+            packed = packed_bytes(packable, quant)
         case "fp8":
             packed = packable.all
     return int(plain + packed)
+
+
+def fused_bytes(parameters: int, packable: Packable, quant: Quant, fused: Fused) -> int:
+    """What they take in float32 once a model of the usual shape was made of them."""
+    compiles = quant != "none" and fused.compiles(packable)
+    if quant == "fp8" or not (compiles or (fused.halves and packable.bits <= HALF_BITS)):
+        return weights_bytes(parameters, packable, quant, 4)
+    rest = 4 * (parameters - packable.layers - packable.table - packable.own_head)
+    if compiles:
+        return int(packed_bytes(packable, quant) + 2 * packable.table + rest)
+    halved = 2 * packable.layers + 2 * packable.head
+    if quant == "none":
+        return halved + 2 * packable.down + 2 * packable.table + rest
+    beside = halved if quant == "int4+bf16" else 0
+    return int(packed_bytes(packable, quant) + beside + 4 * packable.table + rest)
+
+
+def packed_bytes(packable: Packable, quant: Quant) -> float:
+    """In 8 bits, or in 4 but for the head."""
+    if quant == "int8":
+        return packable.all * 2 * PLANE_BYTES
+    return (packable.layers + packable.experts + 2 * packable.head) * PLANE_BYTES
 
 
 def why_not(quant: Quant, compute_capability: str | None) -> str:
@@ -80,31 +131,6 @@ def why_not(quant: Quant, compute_capability: str | None) -> str:
     if float(compute_capability) >= needed:
         return ""
     return f"{quant} needs compute capability {needed}, and this card has {compute_capability}"
-
-
-def choose(
-    wanted: str,
-    parameters: int,
-    packable: Packable,
-    dtype_bytes: int,
-    compute_capability: str | None,
-    room_mb: int,
-) -> Choice:
-    """The policy for what a catalogue entry says: "" is "none".
-
-    `room_mb` is what a device has for weights and the shortest context; for "auto" the first that fits,
-    else the smallest.  A policy that is stated is taken at its word: whether it can run and fits, the
-    load will tell.
-    """
-    if wanted.lower() != "auto":
-        return stated(wanted)
-    order = ON_CPU if compute_capability is None else ON_CUDA
-    able = [quant for quant in order if not why_not(quant, compute_capability)]
-    for quant in able:
-        needed = weights_bytes(parameters, packable, quant, dtype_bytes) >> 20
-        if needed < room_mb:
-            return Choice(quant, f"the first of {', '.join(able)} that fits into {room_mb} MB")
-    return Choice(able[-1], f"the smallest; nothing fits into {room_mb} MB")
 
 
 def stated(wanted: str) -> Choice:

@@ -156,6 +156,69 @@ def test_a_gguf_comes_out_as_transformers_unpacks_it_and_packs_as_that_would(
     assert isinstance(packed.model.model.layers[0].mlp.down_proj, PackedLinear)
 
 
+@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
+@pytest.mark.parametrize(("architecture", "kind"), [("lfm2", "lfm2"), ("qwen3_5_text", "qwen35")])
+def test_a_gguf_that_transformers_has_another_way_for_is_streamed_as_well(
+    architecture: str, kind: str, dtype: str, toy: Toy, tmp_path: Path
+) -> None:
+    path = toy(architecture, hidden_size=64, num_hidden_layers=4, **RECURRENT[kind])
+    write_made_up(path, tmp_path / "toy.gguf", kind)
+    shutil.copy(path / "config.json", tmp_path)
+    whole = AutoModelForCausalLM.from_pretrained(
+        tmp_path,
+        gguf_file="toy.gguf",
+        config=read_config(path),
+        dtype=torch.float32,
+        quantization_config=GgufConfig(dequantize=True),
+    )
+    streamed, progress = read(tmp_path, dtype=dtype)
+    rounding = 0 if dtype == "fp32" else 2**-7
+    assert len(progress) > 10
+    mine, theirs = tensors_of(streamed.model), tensors_of(whole)
+    assert mine.keys() == theirs.keys()
+    for name, tensor in mine.items():
+        assert torch.allclose(tensor.float(), theirs[name], atol=rounding, rtol=rounding), name
+    packed, _ = read(tmp_path, dtype=dtype, quant="int8")
+    assert any(isinstance(module, PackedLinear) for module in packed.model.modules())
+
+
+RECURRENT: dict[str, dict[str, Any]] = {
+    "lfm2": {},
+    "qwen35": {
+        "linear_num_key_heads": 2,
+        "linear_num_value_heads": 4,
+        "linear_key_head_dim": 16,
+        "linear_value_head_dim": 16,
+        "tie_word_embeddings": False,
+        "layer_types": ["linear_attention", "full_attention"] * 2,
+    },
+}
+
+
+def write_made_up(source: Path, target: Path, kind: str) -> None:
+    """A GGUF file with tensors of the names and shapes of the toy's at `source`, and other values."""
+    arch = next(key for key, name in gguf.MODEL_ARCH_NAMES.items() if name == kind)
+    names, model = gguf.get_tensor_name_map(arch, 4), reference(source)
+    writer = gguf.GGUFWriter(target, kind)
+    writer.add_block_count(4)
+    random = np.random.default_rng(0)
+    for name, tensor in model.state_dict().items():
+        stem = name.replace("dt_bias", "dt_proj.bias")
+        found = names.get_name(stem, (".weight", ".bias"))
+        if found is None or (name == "lm_head.weight" and model.config.tie_word_embeddings):
+            continue
+        shape = [size for size in tensor.shape if size > 1]
+        values = -random.random(shape, dtype=np.float32)
+        is_packed = len(shape) == 2 and shape[1] % 32 == 0
+        q8_0 = gguf.GGMLQuantizationType.Q8_0
+        raw = gguf.quantize(values, q8_0) if is_packed else values
+        writer.add_tensor(found, raw, raw_dtype=q8_0 if is_packed else None)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
 def write_gguf(source: Path, target: Path) -> None:
     """The toy llama at `source` as a Q8_0 GGUF file."""
     config = json.loads((source / "config.json").read_text())

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from helexa.errors import InsufficientVram, ModelNotFound, ServiceUnavailable
 from helexa.fleet.catalogue import CatalogueModel
 from helexa.fleet.placement import Room
-from helexa.fleet.planning import feasible, files_on, fits, plan
+from helexa.fleet.planning import could_load, files_on, fits, plan
 from helexa.fleet.site import Out, Plan, Refusal, Resident, Site, Standing
 from helexa.fleet.view import DeviceView, NodeView
 from helexa.store.source import name_of
@@ -333,10 +333,13 @@ VIEW = NodeView("a", "helexa", devices=(DeviceView(0, "card", 24_000),), harness
     ],
 )
 def test_what_a_node_could_have(entry: CatalogueModel, view: NodeView, expected: bool) -> None:
-    assert feasible(entry, view) is expected
+    assert could_load(entry, view) is expected
 
 
 def test_files_are_looked_for_where_a_node_tells_of_its_own() -> None:
     assert files_on(WANTED, VIEW)
+    there = evolve(WANTED, source=f"node:{VIEW.name}/org/wanted")
+    assert files_on(there, evolve(VIEW, stored=frozenset()))
+    assert not files_on(there, evolve(VIEW, name="another", stored=frozenset()))
     assert not files_on(WANTED, evolve(VIEW, stored=frozenset()))
     assert files_on(WANTED, evolve(VIEW, stored=frozenset({name_of("hf:org/wanted") or ""})))

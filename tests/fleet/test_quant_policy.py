@@ -1,20 +1,31 @@
-"""How weights are kept: what each policy takes, which a device can do, and what "auto" comes to."""
+"""How weights are kept: what each policy takes, and which a device can do."""
 
 import pytest
+from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helexa.fleet.quant import POLICIES, Packable, choose, stated, weights_bytes, why_not
+from helexa.engine.orders import Quant
+from helexa.fleet.quant import (
+    POLICIES,
+    Fused,
+    Packable,
+    fused_bytes,
+    stated,
+    weights_bytes,
+    why_not,
+)
 
 DEMO = 134_515_008
-PACKABLE = Packable(layers=106_168_320, head=28_311_552, tied=True)
-EIGHT = 8_030_261_248
-UNTIED = Packable(layers=6_979_321_856, head=525_336_576)
-
-
-def chosen(wanted: str, capability: str | None = None, room_mb: int = 20_000) -> str:
-    width = 4 if capability is None else 2
-    return choose(wanted, EIGHT, UNTIED, width, capability, room_mb).quant
+PACKABLE = Packable(
+    layers=106_168_320,
+    head=28_311_552,
+    tied=True,
+    down=26_542_080,
+    table=28_311_552,
+    bits=4,
+    shapes=((192, 576, 60), (576, 576, 60), (576, 1536, 30), (1536, 576, 60)),
+)
 
 
 def test_what_the_demo_model_takes_on_a_cpu_without_bf16() -> None:
@@ -26,6 +37,31 @@ def test_what_the_demo_model_takes_on_a_cpu_without_bf16() -> None:
         "int8": 281_486_592,
         "int4": 215_131_392,
     }
+
+
+@pytest.mark.parametrize(
+    ("fused", "taken"),
+    [
+        (Fused(halves=True, block_rows=32), (378_807_552, 158_508_288, 224_863_488, 158_508_288)),
+        (Fused(halves=True), (378_807_552, 215_131_392, 281_486_592, 484_091_136)),
+        (Fused(), (538_060_032, 215_131_392, 281_486_592, 639_804_672)),
+    ],
+    ids=["compiled", "without a compiler", "nothing of both"],
+)
+def test_what_is_left_of_it_once_it_is_fused(fused: Fused, taken: tuple[int, ...]) -> None:
+    quants: tuple[Quant, ...] = ("none", "int4", "int8", "int4+bf16")
+    assert tuple(fused_bytes(DEMO, PACKABLE, quant, fused) for quant in quants) == taken
+
+
+def test_weights_that_16_bits_do_not_hold_are_not_halved() -> None:
+    wide = evolve(PACKABLE, bits=32)
+    assert fused_bytes(DEMO, wide, "none", Fused(halves=True)) == DEMO * 4
+
+
+def test_rows_in_no_whole_blocks_are_not_compiled() -> None:
+    assert Fused(block_rows=32).compiles(PACKABLE)
+    assert not Fused(block_rows=64).compiles(evolve(PACKABLE, shapes=((96, 64, 1),)))
+    assert not Fused().compiles(PACKABLE)
 
 
 @given(st.integers(0, 10**9), st.integers(0, 10**8), st.booleans(), st.sampled_from([2, 4]))
@@ -64,28 +100,9 @@ def test_a_card_that_is_too_old_is_told_what_it_would_take() -> None:
     assert why_not("fp8", "8.6") == "fp8 needs compute capability 8.9, and this card has 8.6"
 
 
-@pytest.mark.parametrize(
-    ("capability", "room_mb", "quant"),
-    [
-        (None, 64_000, "int4+bf16"),
-        (None, 20_000, "int4"),
-        (None, 1_000, "int4"),  # nothing fits: the smallest is what is asked for
-        ("8.6", 20_000, "none"),
-        ("8.6", 12_000, "int8"),
-        ("8.6", 8_000, "int4"),
-        ("8.9", 12_000, "fp8"),
-        ("9.0", 10_500, "fp8"),
-        ("7.5", 8_000, "none"),  # a card that can do nothing else
-    ],
-)
-def test_auto_fits_the_device_first(capability: str | None, room_mb: int, quant: str) -> None:
-    assert chosen("auto", capability, room_mb) == quant
-
-
 @pytest.mark.parametrize("quant", POLICIES)
 def test_a_policy_that_is_stated_is_taken_at_its_word(quant: str) -> None:
     assert (stated(quant).quant, stated(quant).reason) == (quant, "")
-    assert chosen(quant, "7.5", 1) == quant
 
 
 @pytest.mark.parametrize(
