@@ -7,12 +7,13 @@ from functools import partial
 from pathlib import Path
 
 import trio
-from attrs import frozen
+from attrs import define, evolve
 from prometheus_client import CollectorRegistry
 
 from helexa import logs
 from helexa.accounts import clock
 from helexa.accounts.budget import UNBOUNDED
+from helexa.accounts.changes import changes
 from helexa.accounts.command import ledger_path
 from helexa.accounts.configured import configured_keys, configured_limits
 from helexa.accounts.database import Database, open_ledger
@@ -20,13 +21,17 @@ from helexa.accounts.spending import Spending
 from helexa.actors.keyring import KeyRing
 from helexa.actors.ledger import Ledger
 from helexa.config import schema
+from helexa.config.account_rules import account_warnings
 from helexa.config.schema import Config
 from helexa.conversation import ANONYMOUS
 
 log = logs.get("helexa.accounts")
 
 
-@frozen(eq=False)
+AT_START = ("ledger", "require_auth")  # what else a process could not change in one step
+
+
+@define(eq=False)
 class Accounts:
     """`ledger` is the `Budgets` of the gateway and of its listener."""
 
@@ -34,6 +39,29 @@ class Accounts:
     ring: KeyRing
     ledger: Ledger
     database: Database
+
+    def follow(self, wanted: schema.Accounts) -> tuple[int, list[str]]:
+        """Put other keys, limits and retention in force for the requests that come from now on.
+
+        How many keys and limits changed, and what cannot change before the next start.
+        """
+        fixed = {name: getattr(self.settings, name) for name in AT_START}
+        refused = [
+            f"accounts.{name}: cannot change while helexa runs; restart it"
+            for name, value in fixed.items()
+            if getattr(wanted, name) != value
+        ]
+        settings = evolve(wanted, **fixed)
+        found = list(changes(self.settings, settings))
+        self.settings = settings
+        self.ring.follow(partial(configured_keys, settings))
+        self.ledger.follow(configured_limits(settings), settings.retention_days)
+        for change in found:
+            self.ledger.note(change.kind, change.principal, "in the configuration")
+        for warning in account_warnings(settings):
+            log.warning("configuration warning", reason=warning)
+        warn_of_open_door(settings, self.ring)
+        return len(found), refused
 
 
 @asynccontextmanager

@@ -6,7 +6,8 @@ from attrs import define, field
 
 from helexa.accounts.amount import FREE, Prices, Used, prices
 from helexa.accounts.provider import Reservation, Wanted
-from helexa.conversation import Delta, Event, Passed, Started, Usage
+from helexa.conversation import Delta, Event, Passed, Progress, Started, Usage
+from helexa.errors import HelexaError
 from helexa.fleet.catalogue import CatalogueModel
 from helexa.fleet.limits import Limit
 from helexa.nodes.asked import Prepared
@@ -51,30 +52,54 @@ def prices_of(entry: CatalogueModel) -> Prices:
     return prices(cost.input, cost.output, cost.cache_read, cost.cache_write) if cost else FREE
 
 
+def is_wait(event: Event) -> bool:
+    """Whether nothing was generated yet."""
+    return isinstance(event, Progress) and event.phase != "decode"
+
+
 @define(eq=False)
 class Charge:
     """Counts an answer as it comes, and tells its reservation.
 
-    The count of deltas is about that of the tokens; the usage of the answer itself has the last word.
+    The count of deltas is about that of the tokens; where there is nothing to show, as of reasoning that
+    the client does not see, Progress tells it.  The usage of the answer itself has the last word.
     """
 
     _reservation: Reservation
     _prepared: Prepared
     _trace: Trace
     _used: Used = field(default=Used(), init=False)
+    _has_begun: bool = field(default=False, init=False)
+
+    async def begin(self, batch: Sequence[Event]) -> None:
+        """Call it with every batch before it is given to anybody.
+
+        Waits at the first that has something of the answer until the reservation is written.  An
+        answer whose reservation cannot be is LedgerUnavailable, and costs nothing.
+        """
+        if self._has_begun or all(map(is_wait, batch)):
+            return
+        try:
+            await self._reservation.written()
+        except HelexaError:
+            self._reservation.release()
+            raise
+        self._has_begun = True
 
     def saw(self, batch: Sequence[Event]) -> None:
-        deltas = 0
+        completion = self._used.completion
         for event in batch:
             if isinstance(event, Delta):
-                deltas += 1
+                completion += 1
             elif isinstance(event, Passed):
-                deltas += event.tokens
+                completion += event.tokens
+            elif isinstance(event, Progress) and event.phase == "decode":
+                completion = max(completion, event.done)
             elif isinstance(event, Started) and not self._used.prompt:
                 self._used = Used(event.prompt_tokens or self._prepared.num_tokens)
-        if deltas:
+        if completion > self._used.completion:
             prompt = self._used.prompt or self._prepared.num_tokens
-            self._used = Used(prompt, self._used.completion + deltas, self._used.cached)
+            self._used = Used(prompt, completion, self._used.cached)
             self._reservation.used(self._used)
 
     def settle(self) -> None:

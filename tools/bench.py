@@ -4,7 +4,8 @@
 
 Rows: start-up to ready, first token and tokens per second at 1, 4 and 16 streams through HTTP with the
 real demo model; then, with a device that has every token ready, CPU per streamed chunk, small requests
-per second, and memory after 10 and after 1 000 requests; then the dialects (`bench_dialects.py`).
+per second, and memory after 10 and after 1 000 requests; then the dialects (`bench_dialects.py`),
+the ledger (`bench_accounts.py`) and the line before a model (`bench_admission.py`).
 """
 
 import argparse
@@ -19,6 +20,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import bench_accounts
+import bench_admission
 import bench_dialects
 from bench_process import MODEL, Row, asked, server, spent, stream, together
 
@@ -128,6 +131,8 @@ def main() -> None:
         rows += streams(directory / "b", (1, 4) if quick else (1, 4, 16))
         rows += overhead(directory / "c", 200 if quick else 1000)
         rows += bench_dialects.rows(directory / "d", quick=quick)
+        rows += bench_accounts.rows(directory / "e", quick=quick)
+        rows += bench_admission.rows(seconds=0.5 if quick else 2.0)
     finally:
         shutil.rmtree(directory)
     show(rows)

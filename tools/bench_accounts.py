@@ -3,8 +3,9 @@
 
 `alone` is one client after the other; `burst` is every client at once without a pause, which shows how
 many operations the ledger gets done; `paced` is clients that stream answers, as requests do: each
-reserves, tells its progress once a batch, and settles.  Latencies are those of `reserve`, which waits
-for the file, and of `settle`, which waits for nothing.
+reserves, tells its progress once a batch, and settles.  `written` is what an answer that is ready waits
+for the file, at once where there is no pause; only keys that are `bounded`, by a budget, wait at all.  `sum`
+is what a request pays in all.  CPU is of the whole process, the clients included.
 
     tools/bench_accounts.py [--clients 64] [--requests 2000] [--directory DIR]
 """
@@ -15,6 +16,7 @@ import random
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import trio
@@ -37,22 +39,27 @@ from helexa.conversation import Principal
 PROMPT, OUTPUT, BATCHES = 500, 200, 20
 ANSWER_SECONDS = 0.5  # of a paced answer
 WINDOW = Window("sliding", 3600)
+PARTS = ("reserve", "written", "settle", "sum")
+
+
+HEAD = ["case", "requests/s", "operations/s", "CPU µs/request"]
+HEAD += [f"{what} {part} ms" for what in PARTS for part in ("p50", "p99")]
 
 
 @define
 class Taken:
-    """Seconds of each operation of one run, and of the whole run."""
+    """Seconds of each request's reserve, written and settle; of the whole run, and of the processor."""
 
-    reserve: list[float] = field(factory=list)
-    settle: list[float] = field(factory=list)
+    requests: list[tuple[float, float, float]] = field(factory=list)
     seconds: float = 0.0
+    cpu_seconds: float = 0.0
 
 
 def principals(number: int) -> list[Principal]:
     return [Principal("account", f"key-{index}") for index in range(number)]
 
 
-def capped(who: list[Principal]) -> Keys:
+def with_caps(who: list[Principal]) -> Keys:
     budget = Budget(hard_cap=2**50, window=WINDOW)
     return Keys(
         b"bench",
@@ -63,13 +70,17 @@ def capped(who: list[Principal]) -> Keys:
 async def serve_one(ledger: Ledger, who: Principal, taken: Taken, pause: float) -> None:
     began_at = time.perf_counter()
     held = await ledger.reserve(Wanted(who, "req_bench", "model", PROMPT, OUTPUT))
-    taken.reserve.append(time.perf_counter() - began_at)
+    reserve = time.perf_counter() - began_at
+    await trio.sleep(pause)
+    began_at = time.perf_counter()
+    await held.written()
+    written = time.perf_counter() - began_at
     for batch in range(1, BATCHES + 1):
-        await trio.sleep(pause)
         held.used(Used(PROMPT, batch * OUTPUT // BATCHES))
+        await trio.sleep(pause)
     began_at = time.perf_counter()
     held.settle(Used(PROMPT, OUTPUT))
-    taken.settle.append(time.perf_counter() - began_at)
+    taken.requests.append((reserve, written, time.perf_counter() - began_at))
 
 
 async def client(
@@ -82,12 +93,13 @@ async def client(
 
 async def run(ledger: Ledger, who: list[Principal], requests: int, answer_seconds: float) -> Taken:
     taken = Taken()
-    began_at = time.perf_counter()
+    began_at, cpu_before = time.perf_counter(), time.process_time()
     async with trio.open_nursery() as nursery:
         for one in who:
             each = math.ceil(requests / len(who))
             nursery.start_soon(client, ledger, one, each, taken, answer_seconds)
     taken.seconds = time.perf_counter() - began_at
+    taken.cpu_seconds = time.process_time() - cpu_before
     return taken
 
 
@@ -96,30 +108,60 @@ def percentile(values: list[float], part: float) -> float:
     return 1000 * sorted(values)[min(len(values) - 1, int(part * len(values)))]
 
 
-def row(name: str, taken: Taken) -> str:
-    reserves = [percentile(taken.reserve, part) for part in (0.5, 0.99)]
-    settles = [percentile(taken.settle, part) for part in (0.5, 0.99)]
-    operations = len(taken.reserve) * (BATCHES + 2) / taken.seconds
-    told = " | ".join(f"{value:.3f}" for value in (*reserves, *settles))
-    return f"| {name} | {len(taken.reserve) / taken.seconds:.0f} | {operations:.0f} | {told} |"
+def row(name: str, taken: Taken) -> list[str]:
+    """Latencies in milliseconds."""
+    number = len(taken.requests)
+    parts = [*map(list, zip(*taken.requests, strict=True)), list(map(sum, taken.requests))]
+    latencies = [percentile(values, part) for values in parts for part in (0.5, 0.99)]
+    return [
+        name,
+        f"{number / taken.seconds:.0f}",
+        f"{number * (BATCHES + 2) / taken.seconds:.0f}",
+        f"{1e6 * taken.cpu_seconds / number:.0f}",
+        *(f"{value:.3f}" for value in latencies),
+    ]
 
 
-async def main(clients: int, requests: int, directory: Path) -> None:
+async def measured(clients: int, requests: int, directory: Path, kind: str) -> dict[str, Taken]:
+    """The cases of one ledger, whose keys are `bounded` or `unbounded`."""
     who = principals(clients)
-    keys = capped(who)
-    with open_ledger(directory / "ledger.sqlite") as database:
+    keys = with_caps(who) if kind == "bounded" else Keys()
+    with open_ledger(directory / f"{kind}.sqlite") as database:
         running = clock.resumed(None, clock.this_boot(), clock.since_boot, time.time())
         spending = Spending(CollectorRegistry())
         ledger = Ledger(database, lambda: keys, {}, running, 90.0, spending)
         async with trio.open_nursery() as nursery:
             await nursery.start(ledger.run)
-            print("| | requests/s | operations/s | reserve p50 ms | p99 | settle p50 ms | p99 |")
-            print("|---|---|---|---|---|---|---|")
-            print(row("alone", await run(ledger, who[:1], requests // 4, 0.0)))
-            print(row(f"burst of {clients}", await run(ledger, who, requests, 0.0)))
-            paced = await run(ledger, who, requests, ANSWER_SECONDS)
-            print(row(f"paced {clients}", paced))
+            found = {
+                f"alone, {kind}": await run(ledger, who[:1], requests // 4, 0.0),
+                f"burst of {clients}, {kind}": await run(ledger, who, requests, 0.0),
+                f"paced {clients}, {kind}": await run(ledger, who, requests, ANSWER_SECONDS),
+            }
             nursery.cancel_scope.cancel()
+    return found
+
+
+def rows(directory: Path, *, quick: bool = False) -> Iterator[tuple[str, str]]:
+    """For `tools/bench`: what reserve and settle add to a request, and what a ledger gets done."""
+    directory.mkdir(parents=True)
+    for kind in ("bounded", "unbounded"):
+        for name, taken in trio.run(measured, 64, 400 if quick else 2000, directory, kind).items():
+            told = dict(zip(HEAD, row(name, taken), strict=True))
+            sums = f"{told['sum p50 ms']}, {told['sum p99 ms']} ms"
+            yield f"reserve and settle, {name}: median, 99 %", sums
+            yield f"ledger operations, {name}", f"{told['operations/s']}/s"
+
+
+def show(cells: list[str]) -> None:
+    print(f"| {' | '.join(cells)} |", flush=True)
+
+
+async def main(clients: int, requests: int, directory: Path) -> None:
+    show(HEAD)
+    show(["---"] * len(HEAD))
+    for kind in ("bounded", "unbounded"):
+        for name, taken in (await measured(clients, requests, directory, kind)).items():
+            show(row(name, taken))
 
 
 if __name__ == "__main__":

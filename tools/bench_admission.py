@@ -89,28 +89,34 @@ def refuse(line: Line, coming: Iterator[Ticket]) -> Callable[[], int]:
     return step
 
 
+def rows(
+    waiting: int = 10_000, keys: int = 1000, seconds: float = 2.0
+) -> Iterator[tuple[str, str]]:
+    """What is measured, and the figure, each as soon as it is there."""
+    coming = tickets(keys)
+    line = Line(Rules(WIDTH, waiting, max_per_principal=0))
+    began = time.process_time()
+    rate = fill(line, coming) / (time.process_time() - began)
+    yield f"the queue fills to {waiting}: decisions", f"{rate:.0f}/s"
+    for name, steps in (
+        ("one ends, one starts, one comes", turn_over),
+        ("one gives up, one comes", give_up),
+        ("one is refused and told its place", refuse),
+    ):
+        yield f"{name}: decisions", f"{per_second(seconds, steps(line, coming)):.0f}/s"
+    began = time.process_time()
+    line.order()
+    yield "the whole queue in order", f"{1000 * (time.process_time() - began):.1f} ms"
+
+
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--waiting", type=int, default=10_000)
     options.add_argument("--keys", type=int, default=1000)
     options.add_argument("--seconds", type=float, default=2.0)
     asked = options.parse_args()
-    coming = tickets(asked.keys)
-    line = Line(Rules(WIDTH, asked.waiting, max_per_principal=0))
-    began = time.process_time()
-    rate = fill(line, coming) / (time.process_time() - began)
-    print(f"{asked.waiting} waiting of {line.num_principals} keys, {WIDTH} slots")
-    print(f"{'the queue fills: decisions per second':<48} {rate:>9.0f}")
-    for name, steps in (
-        ("one ends, one starts, one comes", turn_over),
-        ("one gives up, one comes", give_up),
-        ("one is refused and told its place", refuse),
-    ):
-        rate = per_second(asked.seconds, steps(line, coming))
-        print(f"{name + ': decisions per second':<48} {rate:>9.0f}")
-    began = time.process_time()
-    line.order()
-    print(f"{'the whole queue in order: ms':<48} {1000 * (time.process_time() - began):>9.1f}")
+    for name, figure in rows(asked.waiting, asked.keys, asked.seconds):
+        print(f"{name:<48} {figure:>12}")
 
 
 if __name__ == "__main__":

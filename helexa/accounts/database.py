@@ -13,7 +13,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from attrs import define, field
+from attrs import define, evolve, field
 
 from helexa import logs
 from helexa.accounts.amount import Amount
@@ -52,14 +52,20 @@ class Database:
             for write in writes:
                 cursor.execute(*write)
 
-    def prune(self, before: float) -> None:
-        """Fold requests that began before a Unix time into the sums of their days; drop old events."""
+    def prune(self, before: float) -> bool:
+        """Fold requests that began before a Unix time into the sums of their days; drop old events.
+
+        The oldest few only: True if there may be more.
+        """
         with transaction(self._writer) as cursor:
-            cursor.execute(FOLD, (before,))
+            further = cursor.execute(OLDEST, (before, MOST_FOLDED)).fetchone()
+            until = further[0] if further else before
+            cursor.execute(FOLD, (until,))
             cursor.execute(
-                "DELETE FROM requests WHERE opened_at < ? AND outcome != 'open'", (before,)
+                "DELETE FROM requests WHERE opened_at <= ? AND outcome != 'open'", (until,)
             )
-            cursor.execute("DELETE FROM events WHERE time < ?", (before,))
+            cursor.execute("DELETE FROM events WHERE time <= ?", (until,))
+        return further is not None
 
     def checkpoint(self) -> None:
         """Bring what was committed to the disk, beside the writer and without holding it up."""
@@ -117,7 +123,7 @@ def opened(path: Path) -> Database:
         )
     found, writer = connected(path)
     writer.execute("INSERT INTO damage VALUES (?)", (str(aside),))
-    found = Found(found.meters, found.next_id, found.stamp, set_aside=str(aside))
+    found = evolve(found, set_aside=str(aside))
     return Database(path, found, writer)
 
 
@@ -221,12 +227,14 @@ def read_found(writer: sqlite3.Connection) -> Found:
         (time.time(),),
     ).rowcount
     (last_id,) = writer.execute("SELECT coalesce(max(id), 0) FROM requests").fetchone()
+    (last_event_id,) = writer.execute("SELECT coalesce(max(id), 0) FROM events").fetchone()
     stamps = writer.execute("SELECT boot_id, boot_seconds, seconds FROM clock").fetchall()
     damage = writer.execute("SELECT set_aside FROM damage").fetchall()
     return Found(
         dict(map(meter_of, writer.execute(f"SELECT {METER_COLUMNS} FROM meters"))),
         last_id + 1,
         Stamp(*stamps[0]) if stamps else None,
+        last_event_id,
         crashed,
         damage[0][0] if damage else "",
     )
@@ -235,17 +243,22 @@ def read_found(writer: sqlite3.Connection) -> Found:
 # -- what is written -----------------------------------------------------------------------------------
 
 METER_COLUMNS = "account_id, key_id, kind, seconds, tokens, pico_usd, started_at, slots"
-EVENT_COLUMNS = "time, kind, account_id, key_id, request_id, text, count"
+EVENT_COLUMNS = "id, time, kind, account_id, key_id, request_id, text, count"
 PUT_METERS = f"INSERT OR REPLACE INTO meters ({METER_COLUMNS})"
 PUT_ROWS = "INSERT OR REPLACE INTO requests"
 PUT_CLOCK = "INSERT OR REPLACE INTO clock VALUES (1, ?, ?, ?)"
-ADD_EVENTS = f"INSERT INTO events ({EVENT_COLUMNS})"
+PUT_EVENTS = f"INSERT OR REPLACE INTO events ({EVENT_COLUMNS})"
 MOST_AT_ONCE = 500  # rows of one statement
+MOST_FOLDED = 2000  # requests of one transaction, and those of the same moment
+OLDEST = """
+SELECT opened_at FROM requests WHERE opened_at < ? AND outcome != 'open'
+ORDER BY opened_at LIMIT 1 OFFSET ?
+"""
 FOLD = """
 INSERT INTO days
 SELECT date(opened_at, 'unixepoch'), account_id, key_id, model, count(*),
        sum(prompt_tokens), sum(completion_tokens), sum(cached_tokens), sum(pico_usd)
-FROM requests WHERE opened_at < ? AND outcome != 'open' GROUP BY 1, 2, 3, 4
+FROM requests WHERE opened_at <= ? AND outcome != 'open' GROUP BY 1, 2, 3, 4
 ON CONFLICT DO UPDATE SET
     requests = requests + excluded.requests,
     prompt_tokens = prompt_tokens + excluded.prompt_tokens,
@@ -259,7 +272,7 @@ def writes_of(batch: Batch) -> Iterator[Write]:
     """One statement for many rows: between two of them this thread may have to wait for the others."""
     yield from inserts(PUT_ROWS, [row_values(row) for row in batch.rows.values()])
     yield from inserts(PUT_METERS, [meter_values(*item) for item in batch.meters.items()])
-    yield from inserts(ADD_EVENTS, [event_values(event) for event in batch.events])
+    yield from inserts(PUT_EVENTS, [event_values(event) for event in batch.events])
     if batch.accepts_loss:
         yield "DELETE FROM damage", ()
     if batch.stamp is not None:
@@ -319,6 +332,7 @@ def meter_of(values: Sequence[Any]) -> tuple[MeterId, Meter]:
 
 def event_values(event: Event) -> Values:
     return (
+        event.id or None,
         event.time,
         event.kind,
         event.account_id,

@@ -3,12 +3,13 @@
 import hashlib
 import hmac
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from attrs import field, frozen
 
 from helexa.accounts.windows import Cap
 from helexa.conversation import ANONYMOUS, Principal
+from helexa.errors import Forbidden
 from helexa.fleet.share import Share
 
 PREFIX = "hx_"  # of every key that helexa makes, so that scanners for leaked secrets know it
@@ -35,6 +36,11 @@ class Key:
     def may_use(self, names: Iterable[str]) -> bool:
         """Whether a model that goes by `names`, its id and its aliases, is among those allowed."""
         return not self.allowed_models or any(name in self.allowed_models for name in names)
+
+    def check_use(self, names: Sequence[str]) -> None:
+        """Forbidden for a model that it may not use; `names` begins with the model's id."""
+        if not self.may_use(names):
+            raise Forbidden(f"This key may not use model {names[0]}.", param="model")
 
     def opens(self, unix_time: float) -> bool:
         return not self.is_revoked and (self.expires_at is None or unix_time < self.expires_at)

@@ -39,13 +39,16 @@ class Wanted:
 class Reservation(Protocol):
     """Room for one request.  As a context manager it is given back on every way out.
 
-    Nothing here waits or fails.  What was `used` stays charged; what was not is free again after
-    `settle` or `release`, of which the first counts.
+    Nothing here waits or fails but `written`.  What was `used` stays charged; what was not is free again
+    after `settle` or `release`, of which the first counts.
     """
 
     @property
     def max_output(self) -> int:
         """The hard stop for each answer, in tokens."""
+
+    async def written(self) -> None:
+        """Wait until an answer may be given: before its first token, at once or LedgerUnavailable."""
 
     def used(self, used: Used) -> None:
         """Tokens taken so far, as sums since the beginning: tell it as the answer goes."""
@@ -83,13 +86,18 @@ class Budgets(Protocol):
         """The key that `secret` is; None for one that is unknown, revoked or has expired."""
 
     async def reserve(self, wanted: Wanted) -> Reservation:
-        """Room for a request, or BudgetExhausted, BudgetHeld, InsufficientQuota, ServiceUnavailable."""
+        """Room for a request, or BudgetExhausted, BudgetHeld, InsufficientQuota, LedgerUnavailable."""
 
     def snapshot(self, principal: Principal) -> Remaining | None:
         """None for a principal whose tokens nobody bounds."""
 
-    def refused(self, error: HelexaError, address: str, request_id: str) -> None:
-        """A key was shown from `address` that lets nobody in: for the audit.  Never waits."""
+    def refused(
+        self, error: HelexaError, principal: Principal | None, request_id: str, address: str = ""
+    ) -> None:
+        """A request ended by `error`: for the audit, if that is a refusal.  Never waits.
+
+        What `reserve` refuses is told there.
+        """
 
 
 # -- without a ledger --------------------------------------------------------------------------------
@@ -100,6 +108,8 @@ class Granted:
 
     def __init__(self, max_output: int) -> None:
         self.max_output = max_output
+
+    async def written(self) -> None: ...
 
     def used(self, used: Used) -> None: ...
 
@@ -125,4 +135,6 @@ class Unmetered:
     def snapshot(self, principal: Principal) -> Remaining | None:
         return None
 
-    def refused(self, error: HelexaError, address: str, request_id: str) -> None: ...
+    def refused(
+        self, error: HelexaError, principal: Principal | None, request_id: str, address: str = ""
+    ) -> None: ...

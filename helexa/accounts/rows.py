@@ -33,7 +33,10 @@ class Row:
 
 @frozen
 class Event:
-    """Something for the audit: a change of a key, or `count` refusals that were alike."""
+    """Something for the audit: a change of a key, or `count` refusals that were alike.
+
+    One whose `id` is there already takes its place; 0 is a new one.
+    """
 
     time: float
     kind: str
@@ -42,6 +45,7 @@ class Event:
     request_id: str = ""
     text: str = ""
     count: int = 1
+    id: int = 0
 
 
 @frozen
@@ -74,5 +78,6 @@ class Found:
     meters: Mapping[MeterId, Meter]
     next_id: int
     stamp: Stamp | None
+    last_event_id: int = 0
     num_crashed: int = 0
     set_aside: str = ""

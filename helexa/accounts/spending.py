@@ -21,6 +21,7 @@ class Spending:
     def __init__(self, registry: CollectorRegistry) -> None:
         self._registry = registry
         self._known: set[Principal] = set()
+        self._series: dict[Principal, tuple[Counter, ...]] = {}
         who = ["account", "key"]
         self.tokens = Counter(
             "helexa_spend_tokens", "Tokens that were charged.", who, registry=registry
@@ -58,12 +59,10 @@ class Spending:
 
     def spent(self, principal: Principal, used: Used, charged: Amount) -> None:
         """One request is over."""
-        who = self._labels(principal)
-        self.tokens.labels(*who).inc(charged.tokens)
-        self.prompt.labels(*who).inc(used.prompt)
-        self.completion.labels(*who).inc(used.completion)
-        self.cached.labels(*who).inc(used.cached)
-        self.usd.labels(*who).inc(charged.usd)
+        series = self._series.get(principal) or self._found(principal)
+        amounts = (charged.tokens, used.prompt, used.completion, used.cached, charged.usd)
+        for counter, amount in zip(series, amounts, strict=True):
+            counter.inc(amount)
 
     def refused(self, principal: Principal, reason: str) -> None:
         self.refusals.labels(*self._labels(principal), reason).inc()
@@ -71,6 +70,15 @@ class Spending:
     def watch(self, budgets: Budgets) -> None:
         """Show every cap with what its meter says at the time of each scrape."""
         self._registry.register(BudgetCollector(budgets))
+
+    def _found(self, principal: Principal) -> tuple[Counter, ...]:
+        """The principal's series, which to look up takes longer than all that is counted in them."""
+        who = self._labels(principal)
+        families = (self.tokens, self.prompt, self.completion, self.cached, self.usd)
+        series = tuple(family.labels(*who) for family in families)
+        if who != (OTHER.account_id, OTHER.key_id):
+            self._series[principal] = series
+        return series
 
     def _labels(self, principal: Principal) -> tuple[str, str]:
         if principal not in self._known and len(self._known) >= MOST_KEYS:

@@ -44,6 +44,11 @@ class KeyRing:
         told: T = await self._mailbox.ask(Asked(change))
         return told
 
+    def follow(self, configured: Callable[[bytes], Mapping[str, Key]]) -> None:
+        """Other keys of the configuration, in force at once beside those of the store."""
+        self._configured = configured
+        self._hold(self.stored)
+
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         task_status.started()
         try:

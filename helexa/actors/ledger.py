@@ -1,12 +1,11 @@
 """The ledger: the one writer of who spent and holds what, in memory at once and on disk right after.
 
-What is decided counts from that moment for everyone.  A reservation is also in the file before its
-request goes on, a settlement right after, and what is used in between within half a second: many to a
-commit, in a thread.  While nothing can be written nothing can be reserved.
+What is decided counts from that moment for everyone.  Of a request that a budget bounds, the
+reservation is also in the file before the first token of an answer is given, so that no budget is spent
+that cannot be written down; others are answered while the file is less than a second behind.  While
+nothing can be written nothing can be reserved.
 """
 
-import math
-import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
@@ -14,17 +13,19 @@ import trio
 from attrs import define, evolve, field
 
 from helexa import logs
+from helexa.accounts import audit
 from helexa.accounts.amount import NOTHING, UNUSED, Used
 from helexa.accounts.book import Book, Open, Refused
 from helexa.accounts.clock import Clock
 from helexa.accounts.database import Database
 from helexa.accounts.keys import Key, Keys
-from helexa.accounts.pending import Pending
 from helexa.accounts.provider import Remaining, Wanted
 from helexa.accounts.refusal import refusal
-from helexa.accounts.rows import Batch, Event, Outcome, Row
+from helexa.accounts.rows import Event, Outcome, Row
 from helexa.accounts.spending import Spending
+from helexa.accounts.tally import Tally
 from helexa.accounts.windows import Cap, Meter
+from helexa.actors.journal import Journal
 from helexa.actors.mailbox import Reply
 from helexa.conversation import Principal
 from helexa.errors import (
@@ -33,16 +34,12 @@ from helexa.errors import (
     HelexaError,
     InsufficientQuota,
     LedgerUnavailable,
+    TooManyAttempts,
+    Unauthorized,
 )
 
 log = logs.get("helexa.ledger")
 
-LAZY_SECONDS = 0.5  # progress and events may wait so long for their commit
-RETRY_SECONDS = 1.0  # after a commit that failed
-PATIENCE_SECONDS = 5.0  # with a commit, before who waits for it is told that it does not come
-CHECKPOINT_SECONDS = 5.0
-PRUNE_SECONDS = 3600.0
-DAY_SECONDS = 86400.0
 REASONS: Mapping[type[HelexaError], str] = {
     BudgetExhausted: "window",
     InsufficientQuota: "balance",
@@ -58,6 +55,7 @@ class Held:
     _ledger: "Ledger"
     _open: Open
     _row: Row
+    _unwritten: Reply[None] | None = None  # what an answer has to wait for
     _used: Used = field(default=UNUSED, init=False)  # as it was told last
     _is_over: bool = field(default=False, init=False)
 
@@ -65,13 +63,18 @@ class Held:
     def max_output(self) -> int:
         return self._open.wanted.max_output
 
+    async def written(self) -> None:
+        if self._unwritten is not None:
+            await self._ledger.written(self._open.wanted, self._unwritten)
+            self._unwritten = None
+
     def used(self, used: Used) -> None:
         """Charged a little later, as it takes from what is reserved and so from nobody else."""
         if self._is_over:
             return
         is_first, self._used = self._used is UNUSED, used
         if is_first:
-            self.charge(urgent=True)
+            self.charge(soon=True)
         else:
             self._ledger.moved(self)
 
@@ -84,19 +87,12 @@ class Held:
         if not self._is_over:
             self._end("released")
 
-    def charge(self, *, urgent: bool = False) -> None:
+    def charge(self, *, soon: bool = False) -> None:
         """For what was told since the last time."""
-        opened = self._open
-        if self._is_over or self._used == opened.used:
+        if self._is_over or self._used == self._open.used:
             return
-        self._ledger.use(opened, self._used)
-        self._row = evolve(
-            self._row,
-            used=self._used,
-            pico_usd=opened.charged.pico_usd,
-            uncharged_tokens=opened.uncharged.tokens,
-        )
-        self._ledger.write(self._row, urgent=urgent)
+        self._ledger.use(self._open, self._used)
+        self._ledger.write(self._changed(), soon=soon)
 
     def __enter__(self) -> "Held":
         return self
@@ -105,11 +101,22 @@ class Held:
         self.release()
 
     def _end(self, outcome: Outcome) -> None:
-        self.charge()
+        if self._used != self._open.used:
+            self._ledger.use(self._open, self._used)
         self._is_over = True
         self._ledger.close(self._open)
-        self._row = evolve(self._row, outcome=outcome, closed_at=time.time())
-        self._ledger.write(self._row, urgent=True)
+        self._ledger.write(self._changed(outcome, time.time()), soon=True)
+
+    def _changed(self, outcome: Outcome = "open", closed_at: float | None = None) -> Row:
+        opened = self._open
+        return evolve(
+            self._row,
+            outcome=outcome,
+            closed_at=closed_at,
+            used=self._used,
+            pico_usd=opened.charged.pico_usd,
+            uncharged_tokens=opened.uncharged.tokens,
+        )
 
 
 @define(eq=False)
@@ -124,20 +131,19 @@ class Ledger:
     _spending: Spending
     set_aside: str = field(init=False)  # where a damaged ledger went whose loss nobody accepted
     _book: Book = field(init=False)
+    _journal: Journal = field(init=False)
     _next_id: int = field(init=False)
-    _failure: str = field(default="", init=False)  # why the last commit failed
-    _pending: Pending = field(factory=Pending, init=False)
+    _last_event_id: int = field(init=False)
+    _tally: Tally = field(factory=Tally, init=False)
     _moved: dict[Held, None] = field(factory=dict, init=False)  # with progress to be charged
-    _written: Reply[None] = field(factory=Reply, init=False)  # when what is pending is on disk
-    _due: float = field(default=math.inf, init=False)  # when what is not urgent is to be written
-    _gathered: trio.Event = field(factory=trio.Event, init=False)
-    _hurry: trio.Event = field(factory=trio.Event, init=False)
-    _stamps: bool = field(default=True, init=False)  # the clock is due to be written
-    _thread: trio.CapacityLimiter = field(factory=lambda: trio.CapacityLimiter(1), init=False)
 
     def __attrs_post_init__(self) -> None:
         found = self._database.found
         self._book, self._next_id = Book(dict(found.meters)), found.next_id
+        self._last_event_id = found.last_event_id
+        self._journal = Journal(
+            self._database, self._book, self._clock, self._retention_days, self._charge_moved
+        )
         self.set_aside = found.set_aside
         self._spending.watch(self.budgets)
         if found.num_crashed:
@@ -149,27 +155,29 @@ class Ledger:
         return self._keys().find(secret, time.time())
 
     async def reserve(self, wanted: Wanted) -> Held:
-        """Room for a request, on disk.  Raises the errors of `Budgets.reserve`."""
-        who = wanted.principal
+        """Room for a request.  Raises the errors of `Budgets.reserve`."""
+        await trio.lowlevel.checkpoint_if_cancelled()
         try:
-            held = self._reserve(wanted)
-            try:
-                await self.flush()
-            except BaseException:
-                held.release()
-                raise
+            return self._reserve(wanted)
         except HelexaError as error:
-            self._spending.refused(who, REASONS.get(type(error), "other"))
-            kind = f"refused: {error.code}"
-            self.note(kind, who, error.message, wanted.request_id, as_one=True)
+            self._note_denial(error, wanted)
             raise
-        return held
 
     def snapshot(self, principal: Principal) -> Remaining | None:
         return self._book.remaining(self.caps_of(principal), self._clock.seconds())
 
-    def refused(self, error: HelexaError, address: str, request_id: str) -> None:
-        self.note(f"refused: {error.code}", None, f"from {address}", request_id, as_one=True)
+    def refused(
+        self, error: HelexaError, principal: Principal | None, request_id: str, address: str = ""
+    ) -> None:
+        if audit.is_refusal(error):
+            is_of_key = isinstance(error, Unauthorized | TooManyAttempts)
+            text = f"from {address}" if is_of_key else error.message
+            self._note_refusal(error, principal, request_id, text)
+
+    def follow(self, limits: Mapping[str, tuple[Cap, ...]], retention_days: float) -> None:
+        """Other caps of accounts, and how long rows are kept, from the next request on."""
+        self._limits = limits
+        self._journal.keep(retention_days)
 
     def caps_of(self, principal: Principal) -> tuple[Cap, ...]:
         """The key's and its account's."""
@@ -194,45 +202,32 @@ class Ledger:
         """Reservations that are neither settled nor released."""
         return self._book.num_open
 
-    def note(
-        self,
-        kind: str,
-        principal: Principal | None,
-        text: str,
-        request_id: str = "",
-        *,
-        as_one: bool = False,
-    ) -> None:
-        """Something for the audit; `as_one` counts what is alike within one commit."""
-        account, key = (principal.account_id, principal.key_id) if principal else ("", "")
-        event = Event(time.time(), kind, account, key, request_id, text)
-        self._pending.add(event, as_one=as_one)
-        self._gather()
+    def note(self, kind: str, principal: Principal | None, text: str) -> None:
+        """Something for the audit."""
+        self._journal.add(self._event(kind, principal, "", text))
 
     async def flush(self) -> None:
         """Wait until everything so far is on disk.  LedgerUnavailable if it cannot be."""
-        written = self._written
-        self._gather(urgent=True)
-        try:
-            with trio.fail_after(PATIENCE_SECONDS):
-                await written.wait()
-        except LedgerUnavailable as error:
-            raise error.again() from None
-        except trio.TooSlowError:
-            raise self._unavailable("its disk does not answer") from None
+        await self._journal.flush()
 
     async def accept_loss(self) -> None:
         """Go on without the ledger that was set aside: all that it knew of spending is forgotten."""
         self.note("loss accepted", None, self.set_aside)
-        self._pending.accepts_loss = True
-        await self.flush()
+        await self._journal.accept_loss()
         self.set_aside = ""
 
     # -- for its reservations --------------------------------------------------------------------
 
+    async def written(self, wanted: Wanted, reply: Reply[None]) -> None:
+        try:
+            await self._journal.wait(reply)
+        except HelexaError as error:
+            self._note_denial(error, wanted)
+            raise
+
     def moved(self, held: Held) -> None:
         self._moved[held] = None
-        self._gather()
+        self._journal.gather()
 
     def use(self, opened: Open, used: Used) -> None:
         was_covered = opened.uncharged == NOTHING
@@ -248,16 +243,8 @@ class Ledger:
         self._book.close(opened, self._clock.seconds())
         self._spending.spent(opened.wanted.principal, opened.used, opened.charged)
 
-    def write(self, row: Row, *, urgent: bool = False) -> None:
-        self._pending.put(row)
-        self._gather(urgent=urgent)
-
-    def _gather(self, *, urgent: bool = False) -> None:
-        """There is something for the next commit."""
-        self._due = min(self._due, trio.current_time() + LAZY_SECONDS)
-        self._gathered.set()
-        if urgent:
-            self._hurry.set()
+    def write(self, row: Row, *, soon: bool = False) -> None:
+        self._journal.put(row, soon=soon)
 
     # -- deciding --------------------------------------------------------------------------------
 
@@ -269,12 +256,20 @@ class Ledger:
             raise refusal(opened, wanted)
         self._next_id += 1
         row = row_of(opened)
-        self._pending.put(row)
-        return Held(self, opened, row)
+        return Held(self, opened, row, self._begin_writing(row, is_bounded=bool(caps)))
+
+    def _begin_writing(self, row: Row, *, is_bounded: bool) -> Reply[None] | None:
+        """What an answer has to wait for.
+
+        A request that nobody bounds spends nothing that could be missing, as long as no more than may
+        be lost is not written yet.
+        """
+        written = self._journal.put(row, soon=is_bounded)
+        return written if is_bounded or self._journal.is_behind else None
 
     def _check_usable(self, caps: Sequence[Cap]) -> None:
-        if self._failure:
-            raise self._unavailable()
+        if self._journal.failure:
+            raise self._journal.unavailable()
         if caps and self.set_aside:
             raise LedgerUnavailable(
                 "what keys with a budget have spent is not known, because the ledger is damaged: "
@@ -282,110 +277,34 @@ class Ledger:
                 retry_after=60,
             )
 
-    def _unavailable(self, why: str = "") -> LedgerUnavailable:
-        return LedgerUnavailable(
-            f"what is spent cannot be written down ({why or self._failure}), so nothing is served",
-            retry_after=5,
-        )
-
-    # -- the actor -------------------------------------------------------------------------------
+    # -- what is written -------------------------------------------------------------------------
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Write what changes until cancelled; then what changed last."""
-        try:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._checkpoint_for_ever)
-                nursery.start_soon(self._prune_for_ever)
-                task_status.started()
-                await self._write_for_ever()
-        finally:
-            self._write_last()
-
-    async def _write_for_ever(self) -> None:
-        while True:
-            await self._gathered.wait()
-            with trio.move_on_at(self._due):
-                await self._hurry.wait()
-            if trio.current_time() >= self._due:
-                self._charge_moved()
-            batch, written = self._take()
-            try:
-                await self._in_thread(self._database.commit, batch)
-            except sqlite3.Error as error:
-                self._put_back(batch, written, str(error))
-                await trio.sleep(RETRY_SECONDS)
-            else:
-                self._has_written(written)
-
-    async def _in_thread(self, do: Callable[..., None], *args: object) -> None:
-        """One at a time, and to its end: two would mix up their order."""
-        with trio.CancelScope(shield=True):
-            await trio.to_thread.run_sync(do, *args, limiter=self._thread)
+        await self._journal.run(task_status=task_status)
 
     def _charge_moved(self) -> None:
         """For the progress that gathered; with every commit it would be too often."""
         for held in self._moved:
             held.charge()
         self._moved.clear()
-        self._due = math.inf
 
-    def _take(self) -> tuple[Batch, Reply[None]]:
-        stamp = self._clock.stamp() if self._stamps else None
-        batch, self._stamps = self._pending.take(self._book.take_changed(), stamp), False
-        written, self._written = self._written, Reply()
-        self._gathered, self._hurry = trio.Event(), trio.Event()
-        if self._moved:
-            self._gathered.set()
-        else:
-            self._due = math.inf
-        return batch, written
+    def _note_denial(self, error: HelexaError, wanted: Wanted) -> None:
+        self._spending.refused(wanted.principal, REASONS.get(type(error), "other"))
+        self._note_refusal(error, wanted.principal, wanted.request_id, error.message)
 
-    def _has_written(self, written: Reply[None]) -> None:
-        if self._failure:
-            log.info("the ledger can be written again")
-        self._failure = ""
-        written.set(None)
+    def _note_refusal(
+        self, error: HelexaError, principal: Principal | None, request_id: str, text: str
+    ) -> None:
+        event = self._event(audit.kind_of(error), principal, request_id, text)
+        self._journal.add(self._tally.add(event, trio.current_time()))
 
-    def _put_back(self, batch: Batch, written: Reply[None], reason: str) -> None:
-        if reason != self._failure:
-            log.error("the ledger cannot be written; nothing is served until it can", reason=reason)
-        self._failure = reason
-        self._pending.put_back(batch)
-        self._book.changed |= batch.meters.keys()
-        self._stamps |= batch.stamp is not None
-        self._gather()
-        written.fail(self._unavailable())
-
-    def _write_last(self) -> None:
-        self._stamps = True
-        self._charge_moved()
-        batch, written = self._take()
-        try:
-            self._database.commit(batch)
-        except sqlite3.Error as error:
-            log.error("the last of the ledger is not written", reason=str(error))
-        self._failure = "helexa is stopping"
-        written.fail(self._unavailable())
-        self._written.fail(self._unavailable())  # of whoever still asks
-
-    async def _checkpoint_for_ever(self) -> None:
-        while True:
-            await trio.sleep(CHECKPOINT_SECONDS)
-            self._stamps = True  # with the next commit
-            try:
-                await trio.to_thread.run_sync(self._database.checkpoint)
-            except sqlite3.Error as error:
-                log.warning("the ledger was not brought to the disk", reason=str(error))
-
-    async def _prune_for_ever(self) -> None:
-        while self._retention_days:
-            now = min(time.time(), self._clock.seconds())  # nothing is old because a clock was set
-            before = now - self._retention_days * DAY_SECONDS
-            try:
-                await self._in_thread(self._database.prune, before)
-            except sqlite3.Error as error:
-                log.warning("old rows of the ledger were not pruned", reason=str(error))
-            await trio.sleep(PRUNE_SECONDS)
+    def _event(self, kind: str, principal: Principal | None, request_id: str, text: str) -> Event:
+        account, key = (principal.account_id, principal.key_id) if principal else ("", "")
+        self._last_event_id += 1
+        return Event(
+            time.time(), kind, account, key, request_id, audit.told(text), id=self._last_event_id
+        )
 
 
 def row_of(opened: Open) -> Row:

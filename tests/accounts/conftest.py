@@ -1,13 +1,15 @@
 """A real ledger on a file of its own, on Trio's clock, and what the tests of this room agree on."""
 
+import sqlite3
 import time
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
-from ledgers import OpenLedger, keys_with
+from ledgers import OpenLedger, Rows, keys_with
 from prometheus_client import CollectorRegistry
 from trio.testing import MockClock
 
@@ -56,3 +58,14 @@ def open_at(tmp_path: Path) -> OpenLedger:
                 nursery.cancel_scope.cancel()
 
     return opened
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> Rows:
+    """What stands in the file, seen from outside."""
+
+    def rows(query: str) -> list[tuple[Any, ...]]:
+        with closing(sqlite3.connect(tmp_path / "ledger.sqlite")) as connection:
+            return connection.execute(query).fetchall()
+
+    return rows

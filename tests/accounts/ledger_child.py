@@ -1,7 +1,8 @@
 """A process that streams tokens to its standard output and counts them in a ledger, until it is killed.
 
 Every token is a line `REQUEST_NUMBER TOKENS SECONDS`, written before it is counted; the clock is the
-machine's, so that the parent can tell what was written when.
+machine's, so that the parent can tell what was written when.  Requests with an even number are Ann's,
+who has a budget, the others Bob's, who has none.
 """
 
 import os
@@ -11,7 +12,7 @@ import time
 from pathlib import Path
 
 import trio
-from ledgers import ANN, keys_with
+from ledgers import ANN, BOB, keys_with
 from prometheus_client import CollectorRegistry
 
 from helexa.accounts import clock
@@ -29,7 +30,9 @@ NUM_STREAMS, PROMPT, LONGEST = 8, 7, 60
 async def stream(ledger: Ledger, number: int) -> None:
     for turn in range(100_000):
         name = f"{number}.{turn}"
-        with await ledger.reserve(Wanted(ANN, name, "demo", PROMPT, LONGEST)) as held:
+        who = BOB if number % 2 else ANN
+        with await ledger.reserve(Wanted(who, name, "demo", PROMPT, LONGEST)) as held:
+            await held.written()
             told = 0
             for _ in range(random.randint(1, LONGEST)):
                 await trio.sleep(random.uniform(0, 0.01))

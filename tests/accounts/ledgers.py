@@ -7,7 +7,7 @@ from typing import Any
 from helexa.accounts.amount import FREE, Prices
 from helexa.accounts.budget import Budget
 from helexa.accounts.keys import Key, Keys, keyed_hash, plain_hash
-from helexa.accounts.provider import Wanted
+from helexa.accounts.provider import Reservation, Wanted
 from helexa.accounts.windows import Scope
 from helexa.actors.ledger import Ledger
 from helexa.conversation import Principal
@@ -16,6 +16,7 @@ ANN = Principal("lab", "ann")
 BOB = Principal("lab", "bob")
 INSTALLATION = b"installation"
 
+Rows = Callable[..., list[tuple[Any, ...]]]  # what stands in the file, seen from outside
 OpenLedger = Callable[..., AbstractAsyncContextManager[Ledger]]
 
 
@@ -40,3 +41,14 @@ def want(
     **more: Any,
 ) -> Wanted:
     return Wanted(principal, "req_1", "demo", prompt, output, prices=prices, **more)
+
+
+async def granted(ledger: Ledger, wanted: Wanted) -> Reservation:
+    """A reservation whose request may be answered, or why it may not."""
+    held = await ledger.reserve(wanted)
+    try:
+        await held.written()
+    except BaseException:
+        held.release()
+        raise
+    return held

@@ -6,14 +6,14 @@ import shutil
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
-from ledgers import ANN, BOB, OpenLedger, want
+from ledgers import ANN, BOB, OpenLedger, Rows, granted, want
 from prometheus_client import CollectorRegistry
 from trio.testing import MockClock, assert_no_checkpoints, wait_all_tasks_blocked
 
@@ -22,22 +22,10 @@ from helexa.accounts.budget import Budget
 from helexa.accounts.database import Database
 from helexa.accounts.provider import Budgets, Remaining, Unmetered
 from helexa.accounts.windows import Cap, Scope, Window
+from helexa.actors.journal import LAZY_SECONDS, SOON_SECONDS
 from helexa.errors import BudgetHeld, InsufficientQuota, LedgerUnavailable
 
 HUNDRED = {ANN: Budget(hard_cap=100)}
-
-Rows = Callable[..., list[tuple[Any, ...]]]
-
-
-@pytest.fixture
-def rows(tmp_path: Path) -> Rows:
-    """What stands in the file, seen from outside."""
-
-    def rows(query: str) -> list[tuple[Any, ...]]:
-        with closing(sqlite3.connect(tmp_path / "ledger.sqlite")) as connection:
-            return connection.execute(query).fetchall()
-
-    return rows
 
 
 class Commits:
@@ -69,14 +57,51 @@ REQUESTS = "SELECT outcome, reserved_tokens, prompt_tokens, completion_tokens FR
 SPENT = "SELECT tokens FROM meters WHERE key_id = 'ann' AND kind = 'balance'"
 
 
-async def test_a_reservation_is_on_disk_before_its_request_goes_on(
+async def test_a_reservation_is_on_disk_before_its_request_is_answered(
     open_at: OpenLedger, rows: Rows
 ) -> None:
     async with open_at(HUNDRED) as ledger:
         with await ledger.reserve(want()) as held:
+            await held.written()
             assert held.max_output == 20
             assert rows(REQUESTS) == [("open", 30, 0, 0)]
         assert ledger.num_open == 0
+
+
+@contextmanager
+def nobody_else_runs() -> Iterator[None]:
+    """The block waits for nothing, whatever it awaits."""
+    others: list[None] = []
+    trio.lowlevel.current_trio_token().run_sync_soon(others.append, None)
+    yield
+    assert not others
+
+
+async def test_who_has_no_budget_waits_for_nothing_and_is_on_disk_within_half_a_second(
+    open_at: OpenLedger, rows: Rows, commits: Commits, mock_clock: MockClock
+) -> None:
+    async with open_at(HUNDRED) as ledger:
+        with nobody_else_runs():
+            held = await ledger.reserve(want(BOB))
+            await held.written()
+        await wait_all_tasks_blocked()
+        assert rows(REQUESTS) == []
+        mock_clock.jump(LAZY_SECONDS)
+        await commits.until([0])
+        assert rows(REQUESTS) == [("open", 30, 0, 0)]
+        held.release()
+
+
+async def test_who_has_a_budget_waits_for_no_more_than_the_file(open_at: OpenLedger) -> None:
+    """Its place is taken at once, though, for everybody who comes after it."""
+    async with open_at(HUNDRED) as ledger:
+        with nobody_else_runs():
+            held = await ledger.reserve(want())
+        assert ledger.snapshot(ANN) == Remaining(100, 70, None)
+        await held.written()
+        with nobody_else_runs():
+            await held.written()
+        held.release()
 
 
 async def test_what_is_settled_counts_at_once_and_is_on_disk_after_a_flush(
@@ -111,12 +136,14 @@ async def test_who_never_began_pays_nothing(open_at: OpenLedger, rows: Rows) -> 
     assert rows(REQUESTS) == [("released", 30, 0, 0)]
 
 
-async def test_progress_is_written_within_half_a_second_and_the_first_at_once(
+async def test_progress_is_written_within_half_a_second_and_the_first_soon(
     open_at: OpenLedger, commits: Commits, mock_clock: MockClock
 ) -> None:
     async with open_at(HUNDRED) as ledger:
         with await ledger.reserve(want()) as held:
+            await held.written()
             held.used(Used(10, 1))
+            mock_clock.jump(SOON_SECONDS)
             await commits.until([0, 1])
             held.used(Used(10, 2))
             held.used(Used(10, 3))
@@ -296,17 +323,17 @@ async def test_a_full_disk_serves_nobody_and_forgets_nothing(
     open_at: OpenLedger, failing: Failing, rows: Rows, virtual_time: MockClock
 ) -> None:
     async with open_at(HUNDRED) as ledger:
-        running = await ledger.reserve(want())
+        running = await granted(ledger, want())
         failing.reason = "database or disk is full"
         with pytest.raises(LedgerUnavailable, match="disk is full") as caught:
-            await ledger.reserve(want())
+            await granted(ledger, want())
         assert caught.value.retry_after == 5
         running.settle(Used(10, 9))
         with pytest.raises(LedgerUnavailable):
-            await ledger.reserve(want(BOB))
+            await granted(ledger, want(BOB))
         failing.reason = ""
         await ledger.flush()
-        (await ledger.reserve(want())).settle(Used(10, 1))
+        (await granted(ledger, want())).settle(Used(10, 1))
         assert ledger.snapshot(ANN) == Remaining(100, 70, None)
     assert rows(SPENT) == [(30,)]
     outcomes = [row[0] for row in rows(REQUESTS)]
@@ -319,28 +346,107 @@ async def test_a_file_that_may_only_be_read_is_told_as_such(
     async with open_at(HUNDRED) as ledger:
         ledger._database._writer.execute("PRAGMA query_only = ON")
         with pytest.raises(LedgerUnavailable, match="readonly"):
-            await ledger.reserve(want())
+            await granted(ledger, want())
         ledger._database._writer.execute("PRAGMA query_only = OFF")
 
 
-async def test_a_disk_that_does_not_answer_is_not_waited_for(
-    open_at: OpenLedger, monkeypatch: pytest.MonkeyPatch, virtual_time: MockClock
-) -> None:
-    stuck = threading.Event()
-    commit = Database.commit
+@pytest.fixture
+def stuck(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    """While it is not set, commits do not come back."""
+    going, commit = threading.Event(), Database.commit
+    going.set()
 
     def hang(database: Database, batch: Any) -> None:
-        stuck.wait()
+        going.wait()
         commit(database, batch)
 
+    monkeypatch.setattr(Database, "commit", hang)
+    yield going
+    going.set()
+
+
+async def test_a_disk_that_does_not_answer_is_not_waited_for(
+    open_at: OpenLedger, stuck: threading.Event, virtual_time: MockClock
+) -> None:
     async with open_at(HUNDRED) as ledger:
         await ledger.flush()
-        monkeypatch.setattr(Database, "commit", hang)
+        stuck.clear()
         with pytest.raises(LedgerUnavailable, match="does not answer"):
-            await ledger.reserve(want())
+            await granted(ledger, want())
         stuck.set()
         await ledger.flush()
         assert ledger.snapshot(ANN) == Remaining(100, 100, None)
+
+
+async def test_who_has_no_budget_goes_on_until_the_file_is_a_second_behind(
+    open_at: OpenLedger, stuck: threading.Event, virtual_time: MockClock
+) -> None:
+    async with open_at(HUNDRED) as ledger:
+        await ledger.flush()
+        stuck.clear()
+        (await granted(ledger, want(BOB))).release()
+        await trio.sleep(0.9)
+        (await granted(ledger, want(BOB))).release()
+        await trio.sleep(0.2)
+        with pytest.raises(LedgerUnavailable, match="does not answer"):
+            await granted(ledger, want(BOB))
+        stuck.set()
+        await ledger.flush()
+        (await granted(ledger, want(BOB))).release()
+
+
+async def test_a_full_disk_is_noticed_for_those_too_who_do_not_wait_for_it(
+    open_at: OpenLedger, failing: Failing, rows: Rows, virtual_time: MockClock
+) -> None:
+    """What went on until then is charged and written when it can be."""
+    async with open_at(HUNDRED) as ledger:
+        failing.reason = "database or disk is full"
+        running = await granted(ledger, want(BOB))
+        await trio.sleep(LAZY_SECONDS + 0.1)
+        with pytest.raises(LedgerUnavailable, match="disk is full"):
+            await ledger.reserve(want(BOB))
+        running.settle(Used(10, 5))
+        failing.reason = ""
+        await ledger.flush()
+    assert rows(REQUESTS) == [("settled", 30, 10, 5)]
+
+
+async def test_a_request_that_is_not_written_has_no_answer_and_holds_nothing(
+    open_at: OpenLedger, failing: Failing, virtual_time: MockClock
+) -> None:
+    async with open_at(HUNDRED) as ledger:
+        failing.reason = "disk I/O error"
+        with await ledger.reserve(want()) as held, pytest.raises(LedgerUnavailable, match="I/O"):
+            await held.written()
+        failing.reason = ""
+        assert (ledger.num_open, ledger.snapshot(ANN)) == (0, Remaining(100, 100, None))
+
+
+async def test_what_changed_last_is_written_however_slow_the_disk_is(
+    open_at: OpenLedger, stuck: threading.Event, rows: Rows
+) -> None:
+    async with open_at(HUNDRED) as ledger:
+        await ledger.flush()
+        stuck.clear()
+        held = await ledger.reserve(want())
+        held.settle(Used(10, 3))
+        trio.lowlevel.current_trio_token().run_sync_soon(stuck.set)
+    assert rows(REQUESTS) == [("settled", 30, 10, 3)]
+
+
+async def test_reservations_without_end_keep_nothing_else_from_the_file(
+    open_at: OpenLedger,
+) -> None:
+    async with open_at({ANN: Budget(hard_cap=2**40)}) as ledger, trio.open_nursery() as nursery:
+
+        async def crowd() -> None:
+            while True:
+                (await granted(ledger, want())).release()
+
+        for _ in range(4):
+            nursery.start_soon(crowd)
+        await ledger.flush()
+        nursery.cancel_scope.cancel()
 
 
 async def test_a_disk_that_is_really_full_is_waited_for(
@@ -356,7 +462,7 @@ async def test_a_disk_that_is_really_full_is_waited_for(
             await ledger.flush()
         writer.execute(f"PRAGMA max_page_count = {pages + 10_000}")
         await ledger.flush()
-        (await ledger.reserve(want())).release()
+        (await granted(ledger, want())).release()
 
 
 # -- a file that is damaged ----------------------------------------------------------------------------
@@ -433,6 +539,20 @@ async def test_old_requests_become_the_sums_of_their_days(open_at: OpenLedger, r
     assert rows("SELECT requests, prompt_tokens, completion_tokens FROM days") == [(2, 20, 10)]
     assert rows("SELECT * FROM requests") == []
     assert rows(SPENT) == [(30,)]
+
+
+async def test_a_shorter_retention_counts_at_once_and_a_few_rows_are_folded_at_a_time(
+    open_at: OpenLedger, rows: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("helexa.accounts.database.MOST_FOLDED", 2)
+    async with open_at() as ledger:
+        for _ in range(7):
+            (await ledger.reserve(want())).settle(Used(10, 7))
+        await ledger.flush()
+        ledger.follow({}, 1e-9)
+        await wait_all_tasks_blocked(0.05)
+    assert rows("SELECT sum(requests), sum(prompt_tokens) FROM days") == [(7, 70)]
+    assert rows("SELECT * FROM requests") == []
 
 
 async def test_a_wall_clock_that_is_set_forth_makes_nothing_old(
