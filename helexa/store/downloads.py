@@ -1,66 +1,64 @@
-"""Files of one commit on a hub: read ahead, taken from the hub cache, or downloaded and resumed.
+"""Files of one version of a repository: read ahead, taken from a cache, or downloaded and resumed.
 
 The download is our own because huggingface_hub (2.4) starts a file over after an interruption.
 """
 
-import errno
-import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from io import RawIOBase
 from pathlib import Path
-from typing import Any, BinaryIO, cast
-
-from attrs import field, frozen
-from huggingface_hub import constants, hf_hub_url, try_to_load_from_cache
-from huggingface_hub.errors import (
-    GatedRepoError,
-    HfHubHTTPError,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
-from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status
+from typing import BinaryIO, Protocol, cast
 
 from helexa.errors import StoreError
-from helexa.store.failures import Unreachable, plain
-from helexa.store.files import private, regular_file
+from helexa.store.files import private
 from helexa.store.progress import Progress
 
 SILENCE_SECONDS = 30.0
 
 
-@frozen
-class Repository:
-    """One commit of a repository; `sizes` (bytes) and `hashes` (SHA-256, large files) by file name."""
+class Answer(Protocol):
+    """The response to a GET, 200 or 206, its body not yet read."""
 
-    id: str
-    commit: str
-    sizes: dict[str, int]
-    hashes: dict[str, str]
-    token: str | None = field(default=None, repr=False)
+    @property
+    def status_code(self) -> int: ...
+    def iter_raw(self) -> Iterator[bytes]: ...
 
-    @contextmanager
-    def stream(self, name: str, headers: Mapping[str, str]) -> Iterator[Any]:
-        """The response to a GET of the file, its body not yet read."""
-        endpoint = os.environ.get("HF_ENDPOINT")
-        url = hf_hub_url(self.id, name, revision=self.commit, endpoint=endpoint)
-        known = build_hf_headers(token=self.token)
-        asked = {**known, "Accept-Encoding": "identity", **headers}
-        with get_session().stream("GET", url, headers=asked, timeout=SILENCE_SECONDS) as response:
-            hf_raise_for_status(response)
-            yield response
+
+class Repository(Protocol):
+    """One version of a model's files, wherever they are.
+
+    `where` names it to people, `commit` tells the version from others; `sizes` (bytes) and `hashes`
+    (SHA-256, as far as they are told) are by file name.
+    """
+
+    @property
+    def where(self) -> str: ...
+    @property
+    def commit(self) -> str: ...
+    @property
+    def sizes(self) -> Mapping[str, int]: ...
+    @property
+    def hashes(self) -> Mapping[str, str]: ...
+    def stream(self, name: str, headers: Mapping[str, str]) -> AbstractContextManager[Answer]:
+        """GET the file; raises what its client raises, but no OSError."""
+
+    def told(self, what: str) -> AbstractContextManager[None]:
+        """Turn what its client raises over `what` into one sentence, Unreachable or StoreError."""
+
+    def cached(self, name: str) -> Path | None:
+        """The file, where this machine has it already."""
 
 
 class Downloads:
-    """Several files of one repository, from the hub cache or downloaded, with one progress."""
+    """Several files of one repository, from its cache or downloaded, with one progress."""
 
     def __init__(
         self, repository: Repository, names: list[str], directory: Path, progress: Progress
     ) -> None:
         self._repository, self._progress = repository, progress
         self._directory = of_commit(directory, repository.commit)
-        cached = {name: cached_file(repository, name) for name in names}
+        cached = {name: repository.cached(name) for name in names}
         self._cached = {name: path for name, path in cached.items() if path}
         self._missing = [name for name in names if name not in self._cached]
         self._total = sum(repository.sizes[name] for name in self._missing)
@@ -76,7 +74,7 @@ class Downloads:
             return path
         target = self._directory / name
         target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with told_by_hub(f"{name} of hf:{self._repository.id}"):
+        with self._repository.told(f"{name} of {self._repository.where}"):
             if not target.exists():
                 self._download(name, part_of(target))
                 part_of(target).rename(target)
@@ -92,7 +90,7 @@ class Downloads:
                 self._append(name, part, had, size)
             except (OSError, StoreError):
                 raise
-            except Exception:  # whatever the hub's client calls a connection that broke
+            except Exception:  # whatever the repository's client calls a connection that broke
                 if size_of(part) <= had:
                     raise
 
@@ -105,11 +103,16 @@ class Downloads:
                     file.write(chunk)
                     if file.tell() > size:
                         raise StoreError(
-                            f"The hub sends more of {name} than the {size} bytes it lists."
+                            f"{self._repository.where} sends more of {name} than the {size} bytes "
+                            "it lists."
                         )
                     self._progress("download", self._before + file.tell(), self._total)
         if size_of(part) != size:
-            raise EOFError("the connection ended early")
+            raise EndedEarly("the connection ended early")
+
+
+class EndedEarly(Exception):
+    """The connection was closed in good order, but before the file's end."""
 
 
 def of_commit(directory: Path, commit: str) -> Path:
@@ -128,19 +131,8 @@ def size_of(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
 
 
-def cached_file(repository: Repository, name: str) -> Path | None:
-    found = try_to_load_from_cache(
-        repository.id, name, revision=repository.commit, cache_dir=constants.HF_HUB_CACHE
-    )
-    if not isinstance(found, str):
-        return None
-    path = Path(found)
-    depth = len(Path(name).parts)
-    return regular_file(path, within=path.parents[depth - 1])
-
-
 @contextmanager
-def remote(repository: Repository, name: str) -> Iterator[BinaryIO]:
+def beginning(repository: Repository, name: str) -> Iterator[BinaryIO]:
     """The remote file as a stream that is read forward only, and closed long before its end."""
     with repository.stream(name, {}) as response:
         yield cast(BinaryIO, Forward(response.iter_raw()))
@@ -158,29 +150,3 @@ class Forward(RawIOBase):
         data = bytes(self._held[:size])
         del self._held[:size]
         return data
-
-
-@contextmanager
-def told_by_hub(what: str) -> Iterator[None]:
-    """Turn whatever huggingface_hub raises over `what` into one sentence."""
-    try:
-        yield
-    except StoreError:
-        raise
-    except GatedRepoError:
-        raise StoreError(
-            f"{what} is gated: accept its terms on the hub and name a token in [store] hf_token_file."
-        ) from None
-    except RepositoryNotFoundError:
-        raise StoreError(
-            f"{what} does not exist on the hub, or needs [store] hf_token_file."
-        ) from None
-    except RevisionNotFoundError:
-        raise StoreError(f"{what} names a revision that the hub does not have.") from None
-    except HfHubHTTPError as error:
-        raise Unreachable(f"The hub refused {what}: {plain(str(error))}.") from None
-    except Exception as error:  # whatever HTTP library the hub's client uses has its own tree
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        reason = plain(str(error)) or type(error).__name__
-        raise Unreachable(f"{what} could not be downloaded: {reason}.") from None

@@ -1,11 +1,13 @@
 """What a model's files say of it, for limits and memory estimates; no torch, no weight is read."""
 
+import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from math import prod
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from helexa.errors import StoreError
 from helexa.fleet.quant import Packable
@@ -16,9 +18,16 @@ from helexa.store.tensors import read_header as read_safetensors_header
 
 FULL = frozenset({"full_attention", "attention"})
 Shapes: TypeAlias = Mapping[str, tuple[int, ...]]  # rows first
+Types: TypeAlias = Mapping[
+    str, tuple[str, int]
+]  # of matrices: "Q4_1" or "BF16", and how many elements
 HEADS = frozenset({"lm_head.weight", "output.weight", "embed_out.weight"})
 EMBEDDINGS = frozenset({"embed_tokens", "token_embd", "wte", "wpe", "embeddings", "embed_in"})
 GATES = frozenset({"gate", "router", "ffn_gate_inp"})
+DOWN = frozenset({"down_proj", "ffn_down"})
+# GGUF's blocks whose whole numbers the engine's 4 bits keep (`helexa.engine.quant.grid`).
+IN_4_BITS = frozenset({"Q4_0", "Q4_1", "Q4_K"})
+NEARLY_ALL = 0.9
 SLIDING = frozenset({"sliding_attention", "chunked_attention", "local_attention"})
 
 
@@ -67,26 +76,57 @@ def read_facts(path: Path) -> ModelFiles:
     config = read_object(path / CONFIG, TAKEN[CONFIG])
     generation = path / "generation_config.json"
     settings = read_object(generation, TAKEN[generation.name]) if generation.exists() else {}
-    files = sorted(path.glob("*.safetensors")) or sorted(path.glob("*.gguf"))
+    ggufs = sorted(path.glob("*.gguf"))
+    files = sorted(path.glob("*.safetensors")) or ggufs
     shapes = {name: shape for file in files for name, shape in read_shapes(file).items()}
+    facts = facts_from(config, settings)
+    bits = gguf_bits(read_gguf(ggufs[0])) if ggufs else plain_bits(facts)
     return ModelFiles(
-        facts=facts_from(config, settings),
+        facts=facts,
         weight_bytes=sum(file.stat().st_size for file in files),
         parameters=sum(map(prod, shapes.values())),
-        packable=packable_of(shapes),
+        packable=evolve(packable_of(shapes), bits=bits),
     )
 
 
 def read_shapes(file: Path) -> Shapes:
     if file.suffix == ".gguf":
-        with file.open("rb") as stream:
-            return gguf_shapes(read_gguf_header(stream, file.stat().st_size, file.name))
+        return gguf_shapes(read_gguf(file))
     _, header = read_safetensors_header(file)
     return safetensors_shapes(header)
 
 
+def read_gguf(file: Path) -> GgufHeader:
+    with file.open("rb") as stream:
+        return read_gguf_header(stream, file.stat().st_size, file.name)
+
+
 def gguf_shapes(header: GgufHeader) -> Shapes:
     return {tensor.name: tensor.shape[::-1] for tensor in header.tensors}
+
+
+def gguf_bits(header: GgufHeader) -> int:
+    """What most weights in layers have: 4 only where 4 bits of ours keep nearly all of them."""
+    counts: Counter[int] = Counter()
+    for tensor in header.tensors:
+        if len(tensor.shape) > 1 and tensor.name not in HEADS and not is_embedding(tensor.name):
+            counts[bits_of_type(tensor.type)] += tensor.elements
+    if counts[4] < NEARLY_ALL * counts.total():
+        counts[8] += counts.pop(4, 0)
+    return max(counts, key=counts.__getitem__)
+
+
+def plain_bits(facts: Facts) -> int:
+    return 32 if facts.dtype == "float32" else 16
+
+
+def bits_of_type(type: str) -> int:
+    """4, 8, 16 or 32, for a GGUF's "Q6_K" or "BF16"."""
+    if type in IN_4_BITS:
+        return 4
+    found = re.search(r"\d+", type)
+    bits = int(found[0]) if found else 32
+    return next((size for size in (8, 16) if bits <= size), 32)
 
 
 def safetensors_shapes(header: Mapping[str, Any]) -> Shapes:
@@ -103,7 +143,7 @@ def packable_of(shapes: Shapes) -> Packable:
         for name, shape in shapes.items()
         if name.endswith(".weight") and len(shape) == 2 and shape[0] % 16 == shape[1] % 32 == 0
     }
-    embeddings = [name for name in matrices if name.rsplit(".", 2)[-2] in EMBEDDINGS]
+    embeddings = [name for name in matrices if is_embedding(name)]
     heads = [name for name in matrices if name in HEADS]
     layers = [
         name
@@ -117,7 +157,17 @@ def packable_of(shapes: Shapes) -> Packable:
         experts=sum(map(prod, experts)),
         head=max((prod(matrices[name]) for name in head), default=0),
         tied=not heads,
+        down=sum(prod(matrices[name]) for name in layers if name.rsplit(".", 2)[-2] in DOWN),
+        table=max((prod(matrices[name]) for name in embeddings), default=0),
+        shapes=tuple(
+            (rows, columns, count)
+            for (rows, columns), count in sorted(Counter(matrices[n] for n in layers).items())
+        ),
     )
+
+
+def is_embedding(name: str) -> bool:
+    return name.endswith(".weight") and name.rsplit(".", 2)[-2] in EMBEDDINGS
 
 
 def is_expert(name: str) -> bool:

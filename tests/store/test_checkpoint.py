@@ -93,6 +93,12 @@ def test_a_quantisation_is_kept_in_plain_values_if_torch_alone_unpacks_it() -> N
     }
 
 
+@pytest.mark.parametrize("method", ["awq", "gptq", "compressed-tensors", "bitsandbytes"])
+def test_a_quantisation_that_nobody_has_run_is_refused_by_its_name(method: str) -> None:
+    with pytest.raises(StoreError, match=rf"x is quantised as '{method}', which is not read here"):
+        clean({"quantization_config": {"quant_method": method}}, "x")
+
+
 @pytest.mark.parametrize("value", [{"quant_method": "torchao"}, {"quant_method": []}, {}, "awq", 3])
 def test_any_other_quantisation_is_refused_with_a_way_out(value: Any) -> None:
     with pytest.raises(StoreError, match="as an upstream"):

@@ -16,7 +16,8 @@ from helexa.errors import StoreError
 from helexa.fleet.catalogue import Catalogue, CatalogueModel
 from helexa.store.command import register, run
 from helexa.store.facts import packable_of, read_facts
-from helexa.store.outline import outline
+from helexa.store.nodes import ALONE
+from helexa.store.preview import outline
 
 Type = Callable[..., int]
 
@@ -75,7 +76,7 @@ def test_a_source_that_cannot_be_looked_at_is_one_sentence(
 
 
 def test_a_gguf_says_the_same_as_its_model(small_gguf: Path, llama: PreTrainedModel) -> None:
-    files = outline(f"gguf:{small_gguf}", Settings())
+    files = outline(f"gguf:{small_gguf}", Settings(), ALONE)
     config = llama.config
     assert files.parameters == llama.num_parameters()
     assert files.facts.layers.full == config.num_hidden_layers
@@ -106,7 +107,7 @@ def test_of_a_hub_the_heads_are_read(
 ) -> None:
     with serving(Hub(hub_files)) as hub:
         at_hub(hub)
-        files = outline("hf:org/toy", Settings())
+        files = outline("hf:org/toy", Settings(), ALONE)
     here = read_facts(tmp_path / "hub")
     assert (files.parameters, files.packable) == (here.parameters, here.packable)
     assert files.facts.layers == here.facts.layers
@@ -118,14 +119,14 @@ def test_a_head_that_is_no_safetensors_is_refused(
     with serving(Hub({**hub_files, "model.safetensors": b"\xff" * 64})) as hub:
         at_hub(hub)
         with pytest.raises(StoreError, match=r"model\.safetensors is not a sound safetensors file"):
-            outline("hf:org/toy", Settings())
+            outline("hf:org/toy", Settings(), ALONE)
 
 
 def test_a_gguf_of_a_hub_is_looked_at_too(small_gguf: Path, at_hub: Callable[[Hub], None]) -> None:
     with serving(Hub({"toy.Q8_0.gguf": small_gguf.read_bytes()})) as hub:
         at_hub(hub)
-        files = outline("hf:org/toy", Settings())
-    assert files.parameters == outline(f"gguf:{small_gguf}", Settings()).parameters
+        files = outline("hf:org/toy", Settings(), ALONE)
+    assert files.parameters == outline(f"gguf:{small_gguf}", Settings(), ALONE).parameters
 
 
 def test_gates_embeddings_and_odd_shapes_are_not_counted_as_packable() -> None:

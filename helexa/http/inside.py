@@ -1,0 +1,37 @@
+"""What the operator of a gateway reads of this node: its log lines, and what bounds a model's context."""
+
+import json
+from collections.abc import Sequence
+
+from quart import Response, request
+from quart_trio import QuartTrio
+
+from helexa.host import Host
+from helexa.http.stream import json_response
+from helexa.http.trusted import check_trusted
+from helexa.loads import Loads, LoadSpec
+from helexa.logs import RING_LINES, Ring
+
+
+def add_inside(app: QuartTrio, host: Host, loads: Loads, ring: Ring, peers: Sequence[str]) -> None:
+    """`peers` are addresses that are trusted where the listener has no token."""
+
+    @app.get("/logs")
+    async def logs() -> Response:
+        """From the line `since` on, else the last `lines`; `next` is what to ask for after that."""
+        check_trusted(request, peers)
+        last = max(0, ring.end - number("lines", RING_LINES))
+        lines, end, lost = ring.since(number("since", last))
+        return json_response(json.dumps({"next": end, "lost": lost, "lines": lines}).encode())
+
+    @app.get("/models/<path:name>/limit")
+    async def limit(name: str) -> Response:
+        check_trusted(request, peers)
+        entry = await loads.entry_for(LoadSpec(name))
+        return json_response(json.dumps(await host.limit_json(entry)).encode())
+
+
+def number(name: str, default: int) -> int:
+    """A whole number of the query; what is none counts as not asked."""
+    text = request.args.get(name, "")
+    return int(text) if text.isdecimal() and len(text) <= 18 else default
