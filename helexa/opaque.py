@@ -3,25 +3,28 @@
 Embeddings, reranking, audio and images: nothing of the kind runs here, so `openai` nodes answer.
 """
 
-import math
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping
+from typing import Protocol
 
 import orjson
+import trio
 from attrs import define, field, frozen
 
 from helexa.accounts.keys import Key
 from helexa.accounts.provider import Budgets, Reservation, Wanted
+from helexa.actors.leases import Acquire, Outcome
 from helexa.charge import about_tokens, prices_of, used_of
 from helexa.conversation import Usage
-from helexa.errors import ModelNotFound
+from helexa.errors import HelexaError
 from helexa.fleet.catalogue import CatalogueModel
-from helexa.fleet.view import NodeView
-from helexa.gateway import check_allowed
-from helexa.nodes.client import Response, Whole
+from helexa.fleet.routing import NoOther
+from helexa.fleet.view import NodeKind
+from helexa.gateway import ELSEWHERE, MAX_TRIES, Attempt
+from helexa.nodes.client import Whole
+from helexa.nodes.framing import Head
 from helexa.nodes.headers import origin_headers
 from helexa.nodes.incoming import Incoming, Question
-from helexa.nodes.port import NodeLost
-from helexa.nodes.refused import refused
+from helexa.nodes.refusals import answer_error
 from helexa.nodes.told import Told
 from helexa.nodes.upstream import UpstreamPort
 from helexa.trace import Trace
@@ -46,12 +49,21 @@ class OpaqueRequest:
     write: Callable[[str], tuple[str, bytes]] = field(repr=False)
 
 
+class Leasing(Protocol):
+    """Who knows which node may be asked (`actors.fleet.Fleet`)."""
+
+    def acquire(
+        self, entry: CatalogueModel, *, avoid: frozenset[str], kind: NodeKind
+    ) -> Acquire: ...
+    def leave(self, acquire: Acquire, outcome: Outcome) -> None: ...
+
+
 @frozen(eq=False)
 class Opaque:
-    """`ports` are those of `openai` nodes; `views` are the nodes as they were seen last."""
+    """`ports` are those of `openai` nodes."""
 
     resolve: Callable[[str], CatalogueModel]
-    views: Callable[[], Sequence[NodeView]]
+    fleet: Leasing
     ports: Mapping[str, UpstreamPort]
     budgets: Budgets
 
@@ -59,98 +71,132 @@ class Opaque:
         """The answer once its head is there; `close` it.  Raises a HelexaError for what is refused."""
         entry = self.resolve(asked.model)
         trace.model = entry.id
-        check_allowed(asked.key, entry)
-        names = self._names(entry, asked)
+        asked.key.check_use(entry.names)
         about = about_tokens(asked.num_bytes)
         wanted = Wanted(
             trace.principal, trace.request_id, entry.id, about, 0, 1, False, prices_of(entry)
         )
         reservation = await self.budgets.reserve(wanted)
         try:
-            incoming, response = await self._first_of(names, entry.id, asked, trace)
+            sent = await self._answered(entry, asked, trace)
+            try:
+                await reservation.written()
+            except BaseException:
+                sent.close()
+                raise
         except BaseException:
             reservation.release()
             raise
-        return OpaqueAnswer(response, incoming, reservation, trace, about)
+        return OpaqueAnswer(sent, reservation, trace, about)
 
-    def _names(self, entry: CatalogueModel, asked: OpaqueRequest) -> list[str]:
-        """The nodes that may be asked, those with the fewest requests first."""
-        found = [
-            (model.in_flight + model.queue_depth, view.name)
-            for view in self.views()
-            if view.up and view.name in self.ports and (model := view.model(entry.id))
-        ]
-        if not found:
-            raise ModelNotFound(
-                f"Model {entry.id} is on no server that {asked.path} could be passed on to: "
-                "only nodes of kind `openai` take it.",
-                param="model",
-            )
-        return [name for _, name in sorted(found)]
-
-    async def _first_of(
-        self, names: Sequence[str], model: str, asked: OpaqueRequest, trace: Trace
-    ) -> tuple[Incoming, Response]:
-        """The first answer of a node that is there."""
-        lost: NodeLost | None = None
-        for name in names:
-            incoming = Incoming(self.ports[name].client, question(model, asked, trace))
+    async def _answered(self, entry: CatalogueModel, asked: OpaqueRequest, trace: Trace) -> "Sent":
+        """The first answer of a node that can give one: nodes that are lost or busy are left for others."""
+        avoid: frozenset[str] = frozenset()
+        said: HelexaError | None = None  # by the node that was tried last
+        for _ in range(MAX_TRIES):
+            attempt = Attempt(self.fleet.acquire(entry, avoid=avoid, kind="openai"))
             try:
-                response = await accepted(name, incoming)
-            except NodeLost as error:
-                incoming.close()
-                trace.note(error.message)
-                lost = error
+                return await self._try(attempt, entry.id, asked, trace)
+            except NoOther as error:
+                raise said or error from None
+            except HelexaError as error:
+                if not attempt.node or not isinstance(error, ELSEWHERE):
+                    raise
+                said = error
+                avoid |= {attempt.node}
+                trace.note(f"node {attempt.node}: {error.message}; another try")
+        assert said is not None
+        raise said
+
+    async def _try(
+        self, attempt: Attempt, model: str, asked: OpaqueRequest, trace: Trace
+    ) -> "Sent":
+        try:
+            lease = await attempt.acquire.reply.wait()
+            trace.note(lease.why)
+            trace.node = attempt.node = lease.node
+            attempt.sent_at = trio.current_time()
+            incoming = self.ports[lease.node].client.ask(question(model, asked, trace))
+            try:
+                return Sent(attempt, incoming, await accepted(lease.node, incoming), self.fleet)
             except BaseException:
                 incoming.close()
                 raise
-            else:
-                trace.node = name
-                return incoming, response
-        assert lost is not None
-        raise lost
+        except BaseException as error:
+            if isinstance(error, HelexaError):
+                attempt.failed(error)
+            self.fleet.leave(attempt.acquire, attempt.outcome)
+            raise
+
+
+@frozen(eq=False)
+class Sent:
+    """A request that a node answers now; its lease lasts until `close`."""
+
+    attempt: Attempt
+    incoming: Incoming
+    response: Head
+    _fleet: Leasing
+
+    def close(self) -> None:
+        self.incoming.close()
+        self._fleet.leave(self.attempt.acquire, self.attempt.outcome)
 
 
 def question(model: str, asked: OpaqueRequest, trace: Trace) -> Question:
     content_type, body = asked.write(model)
     headers = [("content-type", content_type), *origin_headers("", "openai", trace)]
-    return Question(asked.path, headers, body, "", HEAD_SECONDS, SILENCE_SECONDS)
+    return Question(
+        asked.path,
+        headers,
+        body,
+        head_seconds=HEAD_SECONDS,
+        silence_seconds=SILENCE_SECONDS,
+    )
 
 
-async def accepted(name: str, incoming: Incoming) -> Response:
-    response = await incoming.head(math.inf)
+async def accepted(name: str, incoming: Incoming) -> Head:
+    response = await incoming.head()
     assert response is not None
     if response.status == 200:
         return response
     body = b""
-    while (piece := await incoming.piece(math.inf)) and len(body) < MOST_ERROR_BYTES:
+    while (piece := await incoming.piece()) and len(body) < MOST_ERROR_BYTES:
         body += piece
-    raise refused(name, "openai", Whole(response.status, response.headers, body), passes=True)
+    raise answer_error(name, "openai", Whole(response.status, response.headers, body), passes=True)
 
 
 @define(eq=False)
 class OpaqueAnswer:
     """An answer on its way, and what it costs: what it says of that, else about what was sent."""
 
-    response: Response
-    _incoming: Incoming
+    _sent: Sent
     _reservation: Reservation
     _trace: Trace
     _about: int
     _read: list[bytes] = field(factory=list, init=False)
     _num_read: int = field(default=0, init=False)
 
+    @property
+    def response(self) -> Head:
+        return self._sent.response
+
     async def pieces(self) -> AsyncGenerator[bytes, None]:
         """The body as it comes; UpstreamError where it is cut off."""
-        while piece := await self._incoming.piece(math.inf):
-            self._keep(piece)
-            yield piece
+        try:
+            while piece := await self._sent.incoming.piece():
+                self._keep(piece)
+                yield piece
+        except HelexaError as error:
+            self._sent.attempt.failed(error)
+            raise
+        self._sent.attempt.ended()
         self._trace.usage = self._usage()
         self._trace.end("stop")
 
     def close(self) -> None:
         """Gives back all that the request held, however it ended."""
-        self._incoming.close()
+        self._sent.close()
         self._reservation.settle(used_of(self._trace.usage or Usage(self._about, 0)))
 
     def _keep(self, piece: bytes) -> None:

@@ -1,7 +1,7 @@
 """What became of each request: the last 10 000, in memory and on disk.  Never a prompt or an answer.
 
 `Records.add` only appends to memory; the `run` task writes what has gathered, in a thread, so that a
-slow disk delays no request.  A crash loses what was added since the last write, a few milliseconds.
+slow disk delays no request.  A crash loses what was added since the last write, GATHER_SECONDS at most.
 """
 
 import os
@@ -20,6 +20,7 @@ from helexa import logs
 log = logs.get("helexa.records")
 
 KEPT = 10_000
+GATHER_SECONDS = 0.25  # for one write
 FILE, OLD_FILE = "requests.jsonl", "requests.1.jsonl"
 
 
@@ -133,6 +134,7 @@ class Records:
         try:
             while True:
                 await self._added.wait()
+                await trio.sleep(GATHER_SECONDS)
                 self._added = trio.Event()
                 batch = self._take()
                 with trio.CancelScope(shield=True):  # a batch that is taken is saved

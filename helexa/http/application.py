@@ -1,38 +1,76 @@
 """What every Quart application here needs, whatever its routes: no time limits of Quart's own, and
 errors in the envelope."""
 
-from quart import Response, request
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from quart import Quart, Response, request
 from quart_trio import QuartTrio
+from quart_trio.asgi import TrioASGIHTTPConnection
 from werkzeug.exceptions import HTTPException
 
 from helexa.config.schema import Limits
 from helexa.errors import HelexaError, InvalidRequest, MethodNotAllowed, NotFound
-from helexa.http.call import call_of
+from helexa.http.call import Call, call_of
 from helexa.http.doors import MIB
 from helexa.http.refusals import LONGEST_PATH, cut
 from helexa.http.stream import json_response
 from helexa.wire.envelope import status_and_body
 
+Direct = Callable[[Call], Awaitable[Response]]
+
 
 def configure(app: QuartTrio, limits: Limits) -> None:
     """Call it once, before the first request.
 
-    A response may take for ever; the guard bounds bodies in size and in silence.  A route may raise
-    any HelexaError, at any time before its response; what else it raises reaches the guard, which
-    logs it and answers 500.
+    A response may take for ever; the guard bounds bodies in size and in silence (`call.take_body`
+    reads one).  A route may raise any HelexaError, at any time before its response; what else it raises
+    reaches the guard, which logs it and answers 500.
     """
     app.config["RESPONSE_TIMEOUT"] = None
     app.config["BODY_TIMEOUT"] = None
     app.config["MAX_CONTENT_LENGTH"] = int(limits.max_body_mb * MIB)
+    app.asgi_http_class = OneTask
     app.config["PROPAGATE_EXCEPTIONS"] = True
     app.url_map.strict_slashes = False  # a path may end with a slash
     app.register_error_handler(HelexaError, error_response)
     app.register_error_handler(HTTPException, http_error_response)
 
 
+def direct(app: Quart) -> dict[tuple[str, str], Direct]:
+    """What answers a method at a path as it stands here, without the cost of a Quart request."""
+    routes: dict[tuple[str, str], Direct] = app.extensions.setdefault("helexa", {})
+    return routes
+
+
+class OneTask(TrioASGIHTTPConnection):
+    """A request in the task that the server runs it in, which ends it when the client leaves."""
+
+    async def __call__(self, receive: Any, send: Any) -> None:
+        with self.scope["state"]["leaving"]:
+            route = direct(self.app).get((self.scope["method"], self.scope["path"]))
+            if route is None:
+                request = self._create_request_from_scope(send)
+                response = await self.app.handle_request(request)
+            else:
+                response = await answered(route, self.scope["state"]["call"])
+            await self._send_response(send, response)
+
+
+async def answered(route: Direct, call: Call) -> Response:
+    try:
+        return await route(call)
+    except HelexaError as error:
+        return told_to(call, error)
+
+
 async def error_response(error: HelexaError) -> Response:
-    """`error` in the envelope of the client's dialect, under the id of the request in hand."""
-    call = call_of(request)
+    """As `told_to`, for the request in hand."""
+    return told_to(call_of(request), error)
+
+
+def told_to(call: Call, error: HelexaError) -> Response:
+    """`error` in the envelope of the client's dialect, under the id of its request."""
     call.refusal = error
     status, headers, body = status_and_body(error, call.request_id, call.shape)
     return json_response(body, status, [pair for pair in headers if pair[0] != "content-type"])

@@ -1,5 +1,6 @@
 """Bounds on the bodies of requests: in size, in silence, and in the sum over all of a listener."""
 
+import math
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -45,11 +46,39 @@ class Body:
         if self._complete:
             return await self._receive()  # only the end of the connection is left to come
         with trio.move_on_after(self._idle_seconds):
-            message = await self._receive()
-            self._complete = not message.get("more_body", False)
-            self._count(len(message.get("body", b"")))
-            return message
-        raise RequestTimeout(f"No byte of the request body came for {self._idle_seconds:g} s.")
+            return await self._next()
+        raise self._timeout()
+
+    async def take(self) -> bytes:
+        """All of it, which then is the caller's: it no longer counts as buffered.
+
+        Waits for ever where the client has left.
+        """
+        data = await self._read()
+        self.release()
+        return data
+
+    async def _read(self) -> bytes:
+        pieces: list[bytes] = []
+        with trio.move_on_after(self._idle_seconds) as silence:
+            while not self._complete:
+                message = await self._next()
+                if message["type"] == "http.disconnect":
+                    silence.deadline = math.inf
+                    await trio.sleep_forever()
+                pieces.append(message.get("body", b""))
+                silence.deadline = trio.current_time() + self._idle_seconds
+            return b"".join(pieces)
+        raise self._timeout()
+
+    async def _next(self) -> Any:
+        message = await self._receive()
+        self._complete = not message.get("more_body", False)
+        self._count(len(message.get("body", b"")))
+        return message
+
+    def _timeout(self) -> RequestTimeout:
+        return RequestTimeout(f"No byte of the request body came for {self._idle_seconds:g} s.")
 
     def _count(self, num_bytes: int) -> None:
         self._size += num_bytes

@@ -2,7 +2,7 @@
 
 import re
 import secrets
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -28,6 +28,7 @@ BASE62 = bytes.maketrans(b"-_", b"aZ")
 class Call:
     """What a route may know and do beside the request itself; `call_of(request)` finds it.
 
+    `headers` are the request's, their names in lower case; of several alike the first.
     `key` is what the request may do, and as whom: its weight, priority and models.
     `shape` is that of the errors which this client understands.  `exits` runs when the request has
     ended, however it ended: what a route takes for a request, it gives back there
@@ -39,6 +40,7 @@ class Call:
     request_id: str
     client_request_id: str | None
     body: Body
+    headers: Mapping[str, str] = field(factory=dict, repr=False)
     shape: Shape = "openai"
     key: Key = ANONYMOUS_KEY
     authenticated: bool = False
@@ -58,10 +60,8 @@ def call_of(request: Any) -> Call:
 
 
 async def take_body(request: Any) -> bytes:
-    """The whole body, which then is the caller's: the server no longer counts it as buffered."""
-    data: bytes = await request.get_data(cache=False)
-    call_of(request).body.release()
-    return data
+    """The whole body of a Quart request, as `Body.take`."""
+    return await call_of(request).body.take()
 
 
 def new_request_id() -> str:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from attrs import field, frozen
 
-from helexa.accounts.keys import ANONYMOUS_KEY, Key
+from helexa.accounts.keys import ANONYMOUS_KEY, Key, plain_hash
 from helexa.conversation import ANONYMOUS, Principal
 from helexa.errors import BodyTooLarge, Forbidden, InvalidRequest, Unauthorized, UnsupportedMedia
 from helexa.fleet.share import PRIORITY, WEIGHT, share_of
@@ -49,7 +49,8 @@ EXPOSED = ", ".join(
 class Door:
     """The rules of one listener.
 
-    `names` is what the listener calls itself; `serve` fills it in.  `public_paths` are open to a bare
+    `names` is what the listener calls itself; `serve` fills it in.  Of its token it may know the
+    `token_hash` alone, as `plain_hash` makes it.  `public_paths` are open to a bare
     GET without the token, and with keys to any GET.  `takes_keys` is for a gateway: who shows none
     is anonymous, unless `require_key` is set.  `believe_principals` is for a node: account and key
     come in headers from a gateway, which is trusted for its token or, if there is none, for its
@@ -61,6 +62,7 @@ class Door:
     allowed_origins: tuple[str, ...] = ()
     cors_origins: tuple[str, ...] = ()
     token: str = field(default="", repr=False)
+    token_hash: str = field(default="", repr=False)
     public_paths: tuple[str, ...] = ()
     takes_keys: bool = False
     require_key: bool = False
@@ -215,11 +217,12 @@ def preflight_headers(head: Head, door: Door) -> Headers:
 
 def token_shown(head: Head, door: Door) -> bool | None:
     """None if the listener has no token; Unauthorized unless it was shown or is not needed here."""
-    if not door.token:
+    if not (door.token or door.token_hash):
         return None
     if is_bare(head) and head.method in ("GET", "HEAD") and head.path in door.public_paths:
         return False
-    if hmac.compare_digest(secret_of(head), door.token.encode()):
+    wanted = door.token_hash or plain_hash(door.token.encode())
+    if hmac.compare_digest(plain_hash(secret_of(head)), wanted):
         return True
     raise Unauthorized(
         "This listener needs its token: Authorization: Bearer TOKEN, or x-api-key: TOKEN."

@@ -1,10 +1,13 @@
 """The gateway's listener: the fleet's one API."""
 
+from collections.abc import Callable
+
 from quart import Response
 from quart_trio import QuartTrio
 
 from helexa import __version__
 from helexa.config.schema import Limits
+from helexa.fleet.view import Activation
 from helexa.http.api import Api, add_api
 from helexa.http.application import configure
 from helexa.http.opaque import add_opaque
@@ -14,7 +17,14 @@ from helexa.recorder import Recorder
 from helexa.wire.openapi import description
 
 
-def gateway_app(api: Api, opaque: Opaque, recorder: Recorder, limits: Limits) -> QuartTrio:
+def gateway_app(
+    api: Api,
+    opaque: Opaque,
+    recorder: Recorder,
+    limits: Limits,
+    activation: Callable[[], Activation],
+) -> QuartTrio:
+    """`activation` tells how far the models are that come up by themselves."""
     app = QuartTrio("helexa.gateway")
     configure(app, limits)
     add_api(app, api)
@@ -26,7 +36,8 @@ def gateway_app(api: Api, opaque: Opaque, recorder: Recorder, limits: Limits) ->
 
     @app.get("/health")
     async def health() -> Response:
-        return json({"status": "ok"})
+        """No model is named: whoever has no key may ask, too."""
+        return json({"status": "ok", "activation": {"state": activation()}})
 
     @app.get("/openapi.json")
     async def openapi() -> Response:

@@ -65,7 +65,8 @@ class Guard:
         head = head_of(scope)
         body = Body(receive, self.buffered, self._max_body_bytes, self._idle_seconds)
         shape = shape_of(head.path, anthropic_version=head.text(b"anthropic-version"))
-        call = Call(new_request_id(), plain_id(head.text(b"x-request-id")), body, shape)
+        client_id = plain_id(head.text(b"x-request-id"))
+        call = Call(new_request_id(), client_id, body, by_name(head.headers), shape)
         logs.request_id.set(call.request_id)
         answer = Answer(send, partial(self._own_headers, head, call))
         try:
@@ -108,9 +109,7 @@ class Guard:
         if not self._door.takes_keys or not secret_of(head):
             return error
         wait = self._attempts.failed(head.peer, trio.current_time())
-        told = too_many(wait) if wait else error
-        self._budgets.refused(told, head.peer, call.request_id)
-        return told
+        return too_many(wait) if wait else error
 
     def _own_headers(self, head: Head, call: Call) -> Headers:
         remaining = self._budgets.snapshot(call.principal) if self._door.takes_keys else None
@@ -122,6 +121,9 @@ class Guard:
 
     def _note_refusal(self, head: Head, call: Call) -> None:
         if call.refusal is not None and not call.recorded:
+            if self._door.takes_keys:
+                who = call.principal if call.authenticated else None
+                self._budgets.refused(call.refusal, who, call.request_id, head.peer)
             self._refusals.note(
                 call.refusal,
                 call.request_id,
@@ -144,6 +146,10 @@ def head_of(scope: Scope) -> Head:
         one_spelling(end[0]) if end else "" for end in (scope["client"], scope["server"])
     )
     return Head(scope["method"], scope["path"], scope["headers"], peer, server)
+
+
+def by_name(headers: Headers) -> dict[str, str]:
+    return {name.decode("latin-1"): value.decode("latin-1") for name, value in reversed(headers)}
 
 
 def id_headers(call: Call) -> Headers:

@@ -6,8 +6,7 @@ from typing import Any, Protocol
 
 import trio
 from attrs import Attribute, asdict, evolve, frozen
-from quart import Response, request
-from werkzeug.datastructures import Headers
+from quart import Response
 
 from helexa.accounts.keys import Key
 from helexa.capture import Capture
@@ -15,12 +14,12 @@ from helexa.conversation import Conversation, Events, Json, Passed, Principal
 from helexa.errors import HelexaError
 from helexa.escape import escape
 from helexa.http.answering import first_batch, last_words, write_events, write_whole
-from helexa.http.call import Call, take_body
+from helexa.http.call import Call
 from helexa.http.recorded import recorded
 from helexa.http.refusals import cut
 from helexa.http.stream import Header, json_response, sse_response
 from helexa.nodes.asked import Asked, Dialect
-from helexa.nodes.headers import session_of, wishes_of
+from helexa.nodes.headers import Given, session_of, wishes_of
 from helexa.recorder import Recorder
 from helexa.trace import Trace
 from helexa.wire.answer import Answer, Collector
@@ -40,11 +39,11 @@ class Answers(Protocol):
 
     `generate` says Progress about once a second while it has nothing else to tell, and its last event
     is Finished; closing it gives back all that the request held.  `count` gives the tokens of the
-    prompts that `generate` would read.  Both raise HelexaErrors.
+    prompts that `generate` would read for `key`.  Both raise HelexaErrors.
     """
 
     def generate(self, asked: Asked, trace: Trace) -> Events: ...
-    async def count(self, conversation: Conversation) -> int: ...
+    async def count(self, conversation: Conversation, key: Key) -> int: ...
 
 
 @frozen
@@ -62,14 +61,14 @@ class Inference:
     capture: Capture
     stream_open_seconds: float
 
-    async def __call__(self) -> Response:
-        return await recorded(self.dialect, self.recorder, self._respond)
+    async def __call__(self, call: Call) -> Response:
+        return await recorded(self.dialect, self.recorder, call, self._respond)
 
     async def _respond(self, call: Call, trace: Trace) -> Response:
         exchange, data, body = await take_exchange(self.read, call)
         trace.stream = exchange.stream
         await self.capture.write(call.principal.key_id, call.request_id, "request", data)
-        asked = asked_of(self.dialect, exchange, body, len(data), call.key)
+        asked = asked_of(self.dialect, exchange, body, len(data), call)
         for note in asked.conversation.notes[:MAX_NOTES]:
             trace.note(cut(note, LONGEST_NOTE))
         is_captured = self.capture.active(call.principal.key_id, trio.current_time())
@@ -91,12 +90,12 @@ class Inference:
         reply = Reply(call.request_id, exchange.conversation.model, int(trace.wall_time))
         if not exchange.stream:
             whole = await write_whole(events, exchange, reply, trace)
-            return json_response(whole, headers=route_headers(trace))
+            return json_response(whole, headers=route_headers(call, trace))
         writer = exchange.writer(reply)
         first = await first_batch(events, trio.current_time() + self.stream_open_seconds)
         written = write_events(first, events, writer, trace)
         said_last = partial(last_words, writer, exchange.places, trace)
-        return sse_response(written, call, said_last, headers=route_headers(trace))
+        return sse_response(written, call, said_last, headers=route_headers(call, trace))
 
     async def _captured(self, events: Events, call: Call) -> Events:
         """The same events; a complete answer is kept for `helexa-ctl capture`."""
@@ -115,9 +114,9 @@ class Inference:
 
 
 async def take_exchange(read: Read, call: Call) -> tuple[Exchange, bytes, Json]:
-    """The request in hand, its body, and that parsed; a large one is read in a thread, so that nobody
+    """The request, its body, and that parsed; a large one is read in a thread, so that nobody
     waits for it."""
-    data = await take_body(request)
+    data = await call.body.take()
 
     def understood() -> tuple[Exchange, Json]:
         body = parse_json(data)
@@ -128,24 +127,24 @@ async def take_exchange(read: Read, call: Call) -> tuple[Exchange, bytes, Json]:
     return exchange, data, body
 
 
-def asked_of(dialect: Dialect, exchange: Exchange, body: Json, num_bytes: int, key: Key) -> Asked:
-    """The request in hand as nodes are asked it."""
+def asked_of(dialect: Dialect, exchange: Exchange, body: Json, num_bytes: int, call: Call) -> Asked:
+    """The request as nodes are asked it."""
     return Asked(
         dialect,
-        with_wishes(exchange.conversation, request.headers),
+        with_wishes(exchange.conversation, call.headers),
         body,
         exchange.stream,
         exchange.passes,
-        wishes_of(request.headers),
-        session_of(request.headers, body, dialect),
+        wishes_of(call.headers),
+        session_of(call.headers, body, dialect),
         num_bytes,
-        key,
+        call.key,
     )
 
 
-def with_wishes(conversation: Conversation, headers: Headers) -> Conversation:
+def with_wishes(conversation: Conversation, headers: Given) -> Conversation:
     """`conversation` with what the headers of its request ask for."""
-    if headers.get("x-include-thinking", "").strip().lower() != "true":
+    if (headers.get("x-include-thinking") or "").strip().lower() != "true":
         return conversation
     thinking = conversation.thinking
     shown = evolve(thinking, enabled=thinking.enabled is not False, shown=True)
@@ -164,10 +163,10 @@ def is_said(attribute: "Attribute[Any]", value: Any) -> bool:
     return not attribute.name.endswith("logprobs") and value not in (None, "", ())
 
 
-def route_headers(trace: Trace) -> list[Header]:
+def route_headers(call: Call, trace: Trace) -> list[Header]:
     """Where the answer comes from, unless the stream opens before that is known; why, if asked."""
     headers = [("x-helexa-node", trace.node)] if trace.node else []
-    if request.headers.get("x-helexa-explain") == "1":
+    if call.headers.get("x-helexa-explain") == "1":
         decisions = "; ".join(f"{at:.3f} s {text}" for at, text in trace.decisions)
         plain = escape(decisions).encode("ascii", "backslashreplace").decode()
         headers.append(("x-helexa-decision", plain[:LONGEST_DECISIONS]))

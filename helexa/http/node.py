@@ -1,5 +1,6 @@
 """The node's listener: this host's devices and models, wire-compatible with the reference's neurons."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import trio
@@ -14,8 +15,11 @@ from helexa.host import Host, entry_of
 from helexa.http.api import Api, add_api
 from helexa.http.application import configure
 from helexa.http.call import take_body
+from helexa.http.files import add_files
+from helexa.http.inside import add_inside
 from helexa.http.stream import json
 from helexa.loads import Loads, LoadSpec
+from helexa.logs import Ring
 from helexa.wire.fields import Fields, as_integer, parse_json
 from helexa.wire.models import write_node_entry
 from helexa.wire.openapi import description
@@ -24,11 +28,20 @@ MAX_NAME = 1000  # characters
 MAX_DEVICES = 64
 
 
-def node_app(api: Api, host: Host, loads: Loads, limits: Limits) -> QuartTrio:
+def node_app(
+    api: Api,
+    host: Host,
+    loads: Loads,
+    limits: Limits,
+    ring: Ring,
+    trusted_peers: Sequence[str] = (),
+) -> QuartTrio:
     app = QuartTrio("helexa.node")
     configure(app, limits)
     build: dict[str, Any] = {}
     add_api(app, api)
+    add_files(app, host, loads, trusted_peers)
+    add_inside(app, host, loads, ring, trusted_peers)
 
     @app.before_serving
     async def note_build() -> None:
@@ -55,7 +68,7 @@ def node_app(api: Api, host: Host, loads: Loads, limits: Limits) -> QuartTrio:
     async def load() -> Response:
         spec = read_spec(Fields(parse_json(await take_body(request))))
         entry = await loads.entry_for(spec)
-        by: Asker = "request" if spec.on_demand else "operator"
+        by: Asker = "request" if spec.on_demand and spec.by != "operator" else "operator"
         await host.node.load(entry, by, spec.devices, spec.quant).reply.wait()
         state = (await host.node.status()).model(entry.id)
         if state is None:
@@ -95,5 +108,6 @@ def read_spec(fields: Fields) -> LoadSpec:
             as_integer(index, f"devices[{i}]", 0, MAX_DEVICES) for i, index in enumerate(devices)
         ),
         on_demand=bool(fields.flag("on_demand")),
+        by="operator" if fields.text("by", MAX_NAME) == "operator" else "request",
         download="on_demand" if fields.text("download", MAX_NAME) == "on_demand" else "never",
     )

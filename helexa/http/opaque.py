@@ -10,7 +10,8 @@ from quart_trio import QuartTrio
 from quart_trio.wrappers import TrioResponse
 
 from helexa.errors import HelexaError
-from helexa.http.call import Call, take_body
+from helexa.http.call import Call, call_of
+from helexa.http.inference import route_headers
 from helexa.http.recorded import recorded
 from helexa.opaque import Opaque, OpaqueAnswer, OpaqueRequest
 from helexa.recorder import Recorder
@@ -57,15 +58,15 @@ class Route:
     recorder: Recorder
 
     async def __call__(self) -> Response:
-        return await recorded(self.kind, self.recorder, self._respond)
+        return await recorded(self.kind, self.recorder, call_of(request), self._respond)
 
     async def _respond(self, call: Call, trace: Trace) -> Response:
-        content_type, data = request.headers.get("content-type", ""), await take_body(request)
+        content_type, data = call.headers.get("content-type", ""), await call.body.take()
         asked = read_opaque(self.path, content_type, data, call)
         answer = await self.opaque.ask(asked, trace)
         call.exits.callback(answer.close)
         response = TrioResponse(told(answer, trace), content_type=kind_of(answer))
-        response.headers.extend([("x-helexa-node", trace.node)])
+        response.headers.extend(route_headers(call, trace))
         response.headers.extend([("x-content-type-options", "nosniff")])
         response.timeout = None  # Quart's would end a long answer as if it were complete
         return response

@@ -12,6 +12,8 @@ from helexa import logs
 
 log = logs.get("helexa.http")
 
+LEFT = {"type": "http.disconnect"}
+
 AppSend = Callable[[Any], Awaitable[None]]
 
 
@@ -29,6 +31,7 @@ class Tasks:
         self, app: AppWrapper, config: Config, scope: Any, send: AppSend
     ) -> Callable[[Any], Awaitable[None]]:
         inbox = Inbox(self._invite_body, config.max_app_queue_size)
+        scope["state"]["leaving"] = inbox.leaving
         self._nursery.start_soon(run_app, app, scope, inbox, send)
         return inbox.put
 
@@ -44,15 +47,18 @@ async def run_app(app: AppWrapper, scope: Any, inbox: "Inbox", send: AppSend) ->
 class Inbox:
     """What the client sent, on its way to one run of the application.
 
-    A disconnect needs no room in the queue: it ends the queue, and frees whoever waits to put more.
+    A disconnect needs no room in the queue: it ends the queue, and frees whoever waits to put more.  It
+    also cancels `leaving`, in which an application may run that has no task to wait for it.
     """
 
     def __init__(self, before_receiving: Callable[[], Awaitable[None]], size: int) -> None:
+        self.leaving = trio.CancelScope()
         self._before_receiving = before_receiving
         self._send, self._receive = trio.open_memory_channel[Any](size)
 
     async def put(self, message: Any) -> None:
         if message["type"] == "http.disconnect":
+            self.leaving.cancel()
             return self._send.close()
         try:
             self._send.send_nowait(message)
@@ -63,6 +69,12 @@ class Inbox:
     async def receive(self) -> Any:
         await self._before_receiving()
         try:
+            return self._receive.receive_nowait()
+        except trio.WouldBlock:
+            pass
+        except trio.EndOfChannel:
+            return LEFT
+        try:
             return await self._receive.receive()
         except trio.EndOfChannel:
-            return {"type": "http.disconnect"}
+            return LEFT

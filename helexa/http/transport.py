@@ -21,7 +21,7 @@ class Transport(Protocol):
     is_secure: bool
 
     async def receive_some(self, max_bytes: int) -> bytes:
-        """b"" when the peer sends no more."""
+        """b"" when the peer sends no more.  Nothing is lost where this is cancelled."""
 
     def send_now(self, data: bytes) -> bytes:
         """Returns what was not taken at once.  Never waits, so it works in a cancelled task, too."""
@@ -40,10 +40,13 @@ class Plain:
 
     def __init__(self, stream: trio.SocketStream) -> None:
         self.socket = stream.socket
-        self._stream = stream
 
     async def receive_some(self, max_bytes: int) -> bytes:
-        return bytes(await self._stream.receive_some(max_bytes))
+        """Waits first: where one reads, there is mostly nothing yet."""
+        while True:
+            await trio.lowlevel.wait_readable(self.socket)
+            with suppress(BlockingIOError):
+                return os.read(self.socket.fileno(), max_bytes)
 
     def send_now(self, data: bytes) -> bytes:
         try:
@@ -62,14 +65,26 @@ class Plain:
 
 
 class Secure:
-    """TLS as trio speaks it.  The handshake happens with the first byte that is read."""
+    """TLS as trio speaks it, to a client or, with a `server_hostname`, to a server.  Unless it is asked
+    for, the handshake happens with the first byte that is read."""
 
     is_secure = True
     PIECE_BYTES = 2**14  # that one write may take: a record of TLS
 
-    def __init__(self, stream: trio.SocketStream, context: ssl.SSLContext) -> None:
+    def __init__(
+        self, stream: trio.SocketStream, context: ssl.SSLContext, server_hostname: str | None = None
+    ) -> None:
         self.socket = stream.socket
-        self._stream = trio.SSLStream(stream, context, server_side=True, https_compatible=True)
+        self._stream = trio.SSLStream(
+            stream,
+            context,
+            server_hostname=server_hostname,
+            server_side=server_hostname is None,
+            https_compatible=True,
+        )
+
+    async def handshake(self) -> None:
+        await self._stream.do_handshake()
 
     async def receive_some(self, max_bytes: int) -> bytes:
         return bytes(await self._stream.receive_some(max_bytes))

@@ -6,7 +6,6 @@ upstream  an OpenAI-style server              client    HTTP as all of them use 
 shapes    what nodes tell, read strictly and forgivingly (`told`); `offers`, what servers offer
 relay     a request sent to a node, its answer passed through or read; `incoming`, the answer on its way
 dialects  a request in a node's words         headers   what of a client's headers goes on, its session
-refused   what nodes refuse to answer         plausible how much of their usage is believed
-refusals  what nodes refuse                   reasons   why one cannot be reached
-probe     a node tried step by step, for a person
+refusals  what nodes refuse                   plausible how much of their usage is believed
+probe     a node tried step by step           reasons   why one cannot be reached
 """

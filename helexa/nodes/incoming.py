@@ -1,126 +1,133 @@
-"""One answer on its way from a node: read by a task of its own, never more than a little ahead.
+"""One request to a node and its answer on its way, read as fast as it is taken.
 
-Who asked may look at the clock while nothing comes, which a read that must not be cut short forbids.
-What came at once is handed over at once, so that a burst costs little.
+Who asked may look at the clock while nothing comes: what is cut short here is a wait, never a read.
 """
 
-from contextlib import aclosing
+import math
+from contextlib import suppress
 
 import trio
-from attrs import frozen
+from attrs import define, field, frozen
 
-from helexa.nodes.client import Client, Headers, Response
+from helexa.errors import UpstreamError, UpstreamMalformed
+from helexa.http.transport import GONE
+from helexa.nodes.connection import Connection, Place, Pool
+from helexa.nodes.framing import Answer, Garbled, Head, Headers
 from helexa.nodes.port import NodeLost
+from helexa.nodes.reasons import reason
 
-MOST_AHEAD = (
-    64 * 2**10
-)  # bytes that are read before somebody takes them, and at most one piece more
+BROKEN = (*GONE, trio.TooSlowError, Garbled)
+
+
+class UpstreamLost(UpstreamError):
+    """The node went away in the middle of its answer."""
+
+    code = "upstream_connection_error"
 
 
 @frozen(eq=False)
 class Question:
-    """What is sent; times as in `Client.stream`."""
+    """What is sent.
+
+    `head_seconds` bounds the wait for the answer's head, `silence_seconds` that for each piece of its
+    body; they may be infinite.  `endpoint` takes the place of the node's own.
+    """
 
     path: str
-    headers: Headers
-    body: bytes
+    headers: Headers = ()
+    body: bytes = field(default=b"", repr=False)
     endpoint: str = ""
-    head_seconds: float | None = None
-    silence_seconds: float | None = None
+    head_seconds: float = math.inf
+    silence_seconds: float = math.inf
+    method: str = "POST"
 
 
+@define(eq=False)
 class Incoming:
-    """Call `close`, which does not wait, whatever happens: unless the answer has ended, its connection
-    is cut."""
+    """`request` goes to `place` when the answer is asked for first.
 
-    def __init__(self, client: Client, question: Question) -> None:
-        self._client = client
-        self._question = question
-        self._scope = trio.CancelScope()
-        self._response: Response | None = None
-        self._pieces: list[bytes] = []
-        self._size = 0
-        self._has_ended = False
-        self._error: Exception | None = NodeLost(f"node {client.name} is not asked any more")
-        self._came = trio.Event()
-        self._taken = trio.Event()
-        client.tasks.start_soon(self._run)
+    Call `close`, which does not wait, whatever happens: unless the answer has ended, its connection is
+    cut.
+    """
 
-    async def head(self, seconds: float) -> Response | None:
-        """The answer up to its body, None if it is not there within `seconds`.  As `Client.stream`
-        raises."""
-        if self._response is None:
-            await self._wait(seconds)
-        if self._response is None and self._has_ended and self._error is not None:
-            raise self._error
-        return self._response
+    _node: str
+    _pool: Pool
+    _place: Place
+    _request: bytes
+    _head_seconds: float
+    _silence_seconds: float
+    _connection: Connection | None = field(default=None, init=False)
+    _answer: Answer = field(factory=Answer, init=False)
+    _heard_at: float = field(factory=trio.current_time, init=False)
 
-    async def piece(self, seconds: float) -> bytes | None:
-        """More of the body, b"" at its end, None if there is none within `seconds`."""
-        if not self._pieces:
-            await self._wait(seconds)
-        if self._pieces:
-            return self._take()
-        if not self._has_ended:
-            return None
-        if self._error is not None:
-            raise self._error
-        return b""
+    async def head(self, seconds: float = math.inf) -> Head | None:
+        """The answer up to its body, None if it is not there within `seconds` (connecting and sending
+        not counted).  NodeLost; UpstreamMalformed for an answer that cannot be used (a redirect, a
+        packed body).
+        """
+        until = self._heard_at + self._head_seconds
+        try:
+            await self._ask()
+            with trio.move_on_at(min(until, trio.current_time() + seconds)):
+                while self._answer.head is None:
+                    await self._receive()
+        except BROKEN as error:
+            raise NodeLost(f"node {self._node} cannot be reached: {reason(error)}") from None
+        head = self._answer.head
+        if head is None and trio.current_time() >= until:
+            raise NodeLost(f"node {self._node} has not answered within {self._head_seconds:.0f} s")
+        return head and checked(self._node, head)
+
+    async def piece(self, seconds: float = math.inf) -> bytes | None:
+        """More of the body, b"" at its end, None if there is none within `seconds`.  UpstreamLost."""
+        try:
+            piece = await self._wait(seconds)
+        except BROKEN as error:
+            raise UpstreamLost(f"node {self._node} went away: {reason(error)}") from None
+        if self._answer.ended and self._answer.keeps and self._connection is not None:
+            self._pool.give(self._connection)
+            self._connection = None
+        return piece if piece or self._answer.ended else None
 
     def close(self) -> None:
-        self._scope.cancel()
+        if self._connection is not None:
+            self._connection.close()
 
-    async def _wait(self, seconds: float) -> None:
-        if not self._has_ended:
-            self._came = trio.Event()
-            with trio.move_on_after(seconds):
-                await self._came.wait()
+    async def _ask(self) -> None:
+        """Send the request, once; each step of that has limits of its own.  A node that refuses it
+        half-way may still say why."""
+        if self._connection is None and self._answer.head is None:
+            self._connection = await self._pool.take(self._place)
+            with suppress(*GONE):
+                await self._connection.send(self._request)
 
-    def _take(self) -> bytes:
-        found = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
-        self._pieces.clear()
-        self._size = 0
-        self._taken.set()
-        return found
+    async def _wait(self, seconds: float) -> bytes:
+        """For a piece of the body or its end, but not too long."""
+        piece, until = self._answer.take(), self._heard_at + self._silence_seconds
+        if piece or self._answer.ended:
+            return piece
+        with trio.move_on_at(min(until, trio.current_time() + seconds)):
+            while not piece and not self._answer.ended:
+                await self._receive()
+                piece = self._answer.take()
+            return piece
+        if trio.current_time() >= until:
+            longest = f"{self._silence_seconds:.0f} s"
+            raise UpstreamLost(f"node {self._node} was silent for {longest}")
+        return b""
 
-    # -- the task that reads -------------------------------------------------------------------------
+    async def _receive(self) -> None:
+        if self._connection is None:
+            raise trio.ClosedResourceError("it is not asked any more")
+        self._answer.feed(await self._connection.receive())
+        self._heard_at = trio.current_time()
 
-    async def _run(self) -> None:
-        """Nothing that goes wrong here ends anything but this answer."""
-        try:
-            with self._scope:
-                await self._read()
-                self._error = None
-        except Exception as error:
-            self._error = error
-        finally:
-            self._has_ended = True
-            self._came.set()
 
-    async def _read(self) -> None:
-        asked = self._question
-        async with (
-            self._client.stream(
-                "POST",
-                asked.path,
-                asked.headers,
-                asked.body,
-                head_seconds=asked.head_seconds,
-                silence_seconds=asked.silence_seconds,
-                endpoint=asked.endpoint,
-            ) as response,
-            aclosing(response.body) as pieces,
-        ):
-            self._response = response
-            self._came.set()
-            async for piece in pieces:
-                if piece:
-                    await self._hand(piece)
-
-    async def _hand(self, piece: bytes) -> None:
-        self._pieces.append(piece)
-        self._size += len(piece)
-        self._came.set()
-        if self._size >= MOST_AHEAD:
-            self._taken = trio.Event()
-            await self._taken.wait()
+def checked(node: str, head: Head) -> Head:
+    if head.status < 200:
+        raise UpstreamMalformed(f"node {node} speaks no HTTP/1.1 any more")
+    if 300 <= head.status < 400:
+        raise UpstreamMalformed(f"node {node} redirects ({head.status}), which is never followed")
+    if head.header("content-encoding") not in ("", "identity"):
+        raise UpstreamMalformed(f"node {node} packs its answers, unasked")
+    return head

@@ -7,7 +7,7 @@ from attrs import evolve, frozen
 
 from helexa.actors.admission import ModelGone
 from helexa.actors.device import DeviceStatus
-from helexa.actors.place import ModelState
+from helexa.actors.place import Asker, ModelState
 from helexa.conversation import Conversation, Events
 from helexa.errors import NotLoaded
 from helexa.fleet.catalogue import CatalogueModel
@@ -47,8 +47,8 @@ class LocalPort:
             seen_at=asked_at,
         )
 
-    async def load(self, entry: CatalogueModel) -> None:
-        await self.host.node.load(entry).reply.wait()
+    async def load(self, entry: CatalogueModel, by: Asker = "request") -> None:
+        await self.host.node.load(entry, by).reply.wait()
 
     async def unload(self, model: str, *, if_idle: bool) -> None:
         await self.host.node.unload(model, if_idle=if_idle)

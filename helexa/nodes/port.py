@@ -2,6 +2,7 @@
 
 from typing import Protocol
 
+from helexa.actors.place import Asker
 from helexa.conversation import Events
 from helexa.errors import ServiceUnavailable
 from helexa.fleet.catalogue import CatalogueModel
@@ -26,8 +27,10 @@ class NodePort(Protocol):
     async def look(self) -> NodeView:
         """What the node tells of itself now."""
 
-    async def load(self, entry: CatalogueModel) -> None:
+    async def load(self, entry: CatalogueModel, by: Asker = "request") -> None:
         """Have the model loaded; ends when it is.  The node joins a load in progress.
+
+        What an operator asks for is loaded again after a restart of the node.
 
         InsufficientVram where there is no room now, ModelNotFound where there never will be; what else
         a load may fail with is the node's to say.  Cancelling does not call the load off.

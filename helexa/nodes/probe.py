@@ -12,7 +12,7 @@ from helexa.fleet.view import ModelView
 from helexa.nodes import shapes
 from helexa.nodes.client import Client, Whole, is_in_clear
 from helexa.nodes.offers import read_offers
-from helexa.nodes.refusals import refusal
+from helexa.nodes.refusals import operation_error
 
 MOST_SKEW_SECONDS = 5.0  # a Date header tells whole seconds, and the answer took its time
 NUM_LISTED = 5
@@ -71,7 +71,7 @@ def token(client: Client, answer: Whole) -> Finding:
         text = "the token is not accepted" if node.token else "it wants a token: set one"
         return Finding("token", False, text)
     if answer.status != 200:
-        return Finding("token", False, refusal(node.name, answer).message)
+        return Finding("token", False, operation_error(node.name, answer).message)
     if not node.token:
         return Finding("token", None, "it asks for none")
     if is_in_clear(client.endpoint):

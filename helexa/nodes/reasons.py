@@ -5,7 +5,7 @@ import socket
 import ssl
 from collections.abc import Iterator
 
-import httpcore2
+import trio
 
 from helexa.escape import escape
 
@@ -14,7 +14,7 @@ LONGEST = 200
 
 def reason(error: Exception) -> str:
     """`Connection refused`, `certificate has expired`, `it was silent for too long`, ..."""
-    if isinstance(error, httpcore2.TimeoutException):
+    if isinstance(error, trio.TooSlowError):
         return "it takes too long"
     for cause in causes(error):
         if isinstance(cause, ssl.SSLCertVerificationError):

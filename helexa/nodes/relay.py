@@ -5,6 +5,7 @@ complete.  Until the answer begins they are only read: what the node says of the
 and the node may still be lost without a trace.  Elsewhere the answer is read into events.
 """
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing, suppress
 from typing import Protocol
@@ -26,13 +27,14 @@ from helexa.conversation import (
 )
 from helexa.errors import HelexaError, UpstreamError, UpstreamMalformed
 from helexa.nodes.asked import Dialect, Prepared
-from helexa.nodes.client import Client, Response, Whole
+from helexa.nodes.client import Client, Whole
 from helexa.nodes.dialects import PATHS, Spoken, speak
+from helexa.nodes.framing import Head
 from helexa.nodes.headers import request_headers
 from helexa.nodes.incoming import Incoming, Question
 from helexa.nodes.plausible import believed
 from helexa.nodes.port import NodeLost
-from helexa.nodes.refused import failed, refused
+from helexa.nodes.refusals import answer_error, stream_error
 from helexa.trace import Trace
 from helexa.wire import openai_chat, openai_responses
 from helexa.wire.passing import (
@@ -64,7 +66,7 @@ READ_ANSWER: Mapping[Dialect, Callable[[bytes], list[Event]]] = {
 
 
 class Reached(Protocol):
-    """A port over HTTP.  `client` must be open as a context manager."""
+    """A port over HTTP."""
 
     @property
     def node(self) -> RemoteNode: ...
@@ -84,9 +86,9 @@ async def generate(port: Reached, prepared: Prepared, trace: Trace) -> Events:
         spoken.body,
         await port.inference_endpoint(prepared.entry.id),
         HEAD_SECONDS,
-        SILENCE_SECONDS[kind] if prepared.asked.stream else None,
+        SILENCE_SECONDS[kind] if prepared.asked.stream else math.inf,
     )
-    incoming = Incoming(port.client, question)
+    incoming = port.client.ask(question)
     relay = Relay(port.node, prepared, trace, spoken, incoming)
     try:
         async with aclosing(relay.run()) as batches:
@@ -132,7 +134,7 @@ class Relay:
         if self.trace.usage is None and self._started is not None:
             self.trace.usage = evolve(self._started, completion_tokens=self._counted)
 
-    async def _refusal(self, response: Response) -> HelexaError:
+    async def _refusal(self, response: Head) -> HelexaError:
         body = bytearray()
         with trio.move_on_after(ERROR_SECONDS), suppress(UpstreamError):
             while piece := await self.incoming.piece(ERROR_SECONDS):
@@ -140,7 +142,7 @@ class Relay:
                 if len(body) > MOST_ERROR_BYTES:
                     break
         whole = Whole(response.status, response.headers, bytes(body))
-        return refused(self.node.name, self.node.kind, whole, passes=self.spoken.passes)
+        return answer_error(self.node.name, self.node.kind, whole, passes=self.spoken.passes)
 
     # -- whole -------------------------------------------------------------------------------------
 
@@ -289,7 +291,7 @@ class Relay:
     def _failure(self, error: UpstreamError) -> HelexaError:
         if isinstance(error, UpstreamMalformed):
             return error
-        return failed(self.node.name, self.node.kind, error)
+        return stream_error(self.node.name, self.node.kind, error)
 
 
 def passage_of(spoken: Spoken) -> Passage:
@@ -302,7 +304,7 @@ def passage_of(spoken: Spoken) -> Passage:
             return ChatPassage(spoken.adds_usage)
 
 
-def is_json(response: Response) -> bool:
+def is_json(response: Head) -> bool:
     """Some servers answer whole, or with an error, whatever they are asked."""
     return response.header("content-type").startswith("application/json")
 

@@ -7,6 +7,7 @@ import orjson
 import trio
 
 from helexa import logs
+from helexa.actors.place import Asker
 from helexa.config.checks import is_url
 from helexa.config.schema import RemoteNode
 from helexa.conversation import Events, Json
@@ -17,9 +18,10 @@ from helexa.nodes import relay, shapes
 from helexa.nodes.asked import Prepared
 from helexa.nodes.client import Client, Whole
 from helexa.nodes.port import NodeLost
-from helexa.nodes.refusals import refusal
-from helexa.nodes.shapes import Discovered, Load
+from helexa.nodes.refusals import operation_error
+from helexa.nodes.shapes import Discovered
 from helexa.nodes.told import parse_object
+from helexa.store.source import at_home
 from helexa.trace import Trace
 
 log = logs.get("helexa.fleet")
@@ -86,8 +88,8 @@ class RemotePort:
 
     # -- loading -------------------------------------------------------------------------------------
 
-    async def load(self, entry: CatalogueModel) -> None:
-        spec = load_spec(entry, self.node.kind)
+    async def load(self, entry: CatalogueModel, by: Asker = "request") -> None:
+        spec = load_spec(entry, self.node, by)
         answer = await self._post("/models/load", spec, LOAD_SECONDS)
         told = loaded_id(answer)
         if told and told != entry.id:
@@ -109,8 +111,8 @@ class RemotePort:
     async def _refuse_if_busy(self, model: str) -> None:
         """A neuron knows no `if_idle` and kills what runs: it is asked what does, as late as can be."""
         health = shapes.read_health((await self._get("/health")).body)
-        load = health.loads.get(model, Load())
-        if load.in_flight or load.queue_depth:
+        load = health.loads.get(model)
+        if load is not None and (load.in_flight or load.queue_depth):
             raise ModelBusy(f"model {model} answers or has requests waiting on node {self.name}")
 
     # -- answering -----------------------------------------------------------------------------------
@@ -159,12 +161,12 @@ class RemotePort:
 
     def _accepted(self, answer: Whole) -> Whole:
         if answer.status != 200:
-            raise refusal(self.name, answer)
+            raise operation_error(self.name, answer)
         return answer
 
 
-def load_spec(entry: CatalogueModel, kind: str) -> dict[str, Json]:
-    """`on_demand` says that nobody but a request asks for it: the node fetches files only if it may.
+def load_spec(entry: CatalogueModel, node: RemoteNode, by: Asker) -> dict[str, Json]:
+    """`on_demand` says that a gateway asks: the node fetches files only if it may.  `by` says for whom.
 
     A neuron knows models by their ids on the hub, and one harness.
     """
@@ -173,11 +175,12 @@ def load_spec(entry: CatalogueModel, kind: str) -> dict[str, Json]:
         spec["quant"] = entry.quant
     if entry.min_devices > 1:
         spec["tensor_parallel"] = entry.min_devices
-    if kind == "neuron":
+    if node.kind == "neuron":
         return spec | {"harness": "candle"}
     if entry.source:
-        spec["source"] = entry.source
-    return spec | {"harness": entry.harness, "download": entry.download, "on_demand": True}
+        spec["source"] = at_home(entry.source, node.name)
+    asked: dict[str, Json] = {"download": entry.download, "on_demand": True, "by": by}
+    return spec | {"harness": entry.harness} | asked
 
 
 def loaded_id(answer: Whole) -> str:

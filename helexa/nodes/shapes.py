@@ -8,7 +8,7 @@ UpstreamMalformed.
 from collections.abc import Mapping
 from typing import Literal, cast, get_args
 
-from attrs import asdict, evolve, frozen
+from attrs import evolve, frozen
 
 from helexa.fleet.catalogue import Cost
 from helexa.fleet.entry import ModelEntry, ModelStatus
@@ -31,19 +31,6 @@ ACTIVATIONS = get_args(Activation)
 
 
 @frozen
-class Load:
-    """How busy a model is, and what else is told of it, by the names that ModelView has for it."""
-
-    in_flight: int = 0
-    queue_depth: int = 0
-    service_seconds: float | None = None
-    width: int = 0
-    spare_mb: int = 0
-    done_bytes: int = 0
-    total_bytes: int = 0
-
-
-@frozen
 class Memory:
     """Of one device, in MiB; `total_mb` is 0 where nothing tells what is in use."""
 
@@ -54,10 +41,12 @@ class Memory:
 
 @frozen
 class Health:
+    """`loads` are models by their ids, of which nothing is known but how busy they are."""
+
     uptime_seconds: float = 0.0
     activation: Activation = "ready"
     devices: Mapping[int, Memory] = {}
-    loads: Mapping[str, Load] = {}
+    loads: Mapping[str, ModelView] = {}
 
 
 def read_health(body: bytes) -> Health:
@@ -83,16 +72,17 @@ def memory(told: Told) -> Memory:
     return Memory(free, free + used, told.flag("poisoned"))
 
 
-def read_load(told: Told) -> Load:
+def read_load(told: Told) -> ModelView:
     seconds = told.number("service_seconds", MOST_SECONDS)
-    return Load(
+    return ModelView(
+        ModelEntry(told.exact("id")),
         told.count("in_flight", MOST_REQUESTS),
         told.count("queue_depth", MOST_REQUESTS),
-        seconds or None,
-        told.count("width", MOST_REQUESTS),
-        told.count("spare_mb", MOST_MB),
-        told.count("done_bytes"),
-        told.count("total_bytes"),
+        service_seconds=seconds or None,
+        width=told.count("width", MOST_REQUESTS),
+        spare_mb=told.count("spare_mb", MOST_MB),
+        done_bytes=told.count("done_bytes"),
+        total_bytes=told.count("total_bytes"),
     )
 
 
@@ -264,6 +254,6 @@ def with_memory(device: DeviceView, memory: Memory) -> DeviceView:
     return evolve(device, total_mb=total, free_mb=free, poisoned=memory.poisoned)
 
 
-def with_load(view: ModelView, loads: Mapping[str, Load]) -> ModelView:
+def with_load(view: ModelView, loads: Mapping[str, ModelView]) -> ModelView:
     load = loads.get(view.entry.id)
-    return evolve(view, **asdict(load)) if load else view
+    return evolve(load, entry=view.entry, error=view.error) if load else view

@@ -5,6 +5,7 @@ It has what it has: nothing is loaded or unloaded there.
 
 import trio
 
+from helexa.actors.place import Asker
 from helexa.config.schema import RemoteNode
 from helexa.conversation import Events
 from helexa.errors import HelexaError, NotLoaded, UpstreamError
@@ -15,12 +16,12 @@ from helexa.nodes.asked import Prepared
 from helexa.nodes.client import Client, Whole
 from helexa.nodes.offers import read_offers
 from helexa.nodes.port import NodeLost
-from helexa.nodes.refusals import refusal
+from helexa.nodes.refusals import operation_error
 from helexa.trace import Trace
 
 
 class UpstreamPort:
-    """`client` must be open as a context manager for as long as the port is used."""
+    """`client` must be open for as long as the port is used."""
 
     def __init__(self, node: RemoteNode, client: Client) -> None:
         self.node = node
@@ -47,7 +48,7 @@ class UpstreamPort:
             seen_at=asked_at,
         )
 
-    async def load(self, entry: CatalogueModel) -> None:
+    async def load(self, entry: CatalogueModel, by: Asker = "request") -> None:
         """Nothing is loaded there: what is not there already will not be."""
         raise NotLoaded(f"node {self.name} loads no models for others", param="model")
 
@@ -65,5 +66,5 @@ class UpstreamPort:
 
     def _accepted(self, answer: Whole) -> Whole:
         if answer.status != 200:
-            raise refusal(self.name, answer)
+            raise operation_error(self.name, answer)
         return answer

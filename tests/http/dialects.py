@@ -9,6 +9,7 @@ import trio
 from attrs import define, field, frozen
 from quart_trio import QuartTrio
 
+from helexa.accounts.keys import Key
 from helexa.capture import Capture
 from helexa.config.schema import Limits
 from helexa.conversation import (
@@ -61,7 +62,7 @@ class Scripted:
         finally:
             self.closed.set()
 
-    async def count(self, conversation: Conversation) -> int:
+    async def count(self, conversation: Conversation, key: Key) -> int:
         self.asked.append(conversation)
         return 42
 

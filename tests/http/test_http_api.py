@@ -4,13 +4,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from attrs import evolve
 from dialects import MESSAGES, RESPONSES, Ended, Scripted, app_of, make_api
 from http_peer import Peer, Reply, Start
 
+from helexa.accounts.keys import Key
 from helexa.accounts.provider import Unmetered
 from helexa.config.schema import Limits
 from helexa.conversation import Principal
 from helexa.fleet.catalogue import CatalogueModel
+from helexa.fleet.entry import ModelEntry
 from helexa.http.doors import Door
 from helexa.http.gateway import gateway_app
 from helexa.opaque import Opaque
@@ -126,10 +129,48 @@ async def test_one_model_is_told_in_either_shape(start: Start, tmp_path: Path) -
     assert (await peer.ask("GET /v1/models/a/b", VERSION)).json["type"] == "model"
 
 
+class Keyring(Unmetered):
+    """A key whose secret is the one model that it may use; `all` may use every one."""
+
+    async def resolve(self, secret: bytes) -> Key | None:
+        allowed = () if secret == b"all" else (secret.decode(),)
+        return Key(Principal("lab", "key"), allowed_models=allowed)
+
+
+async def large_and_small() -> list[ModelEntry]:
+    return [ModelEntry("large", aliases=("best",)), ModelEntry("small", aliases=("fast", "cheap"))]
+
+
+@pytest.mark.parametrize(
+    ("key", "listed"),
+    [
+        ("all", ["large", "best", "small", "fast", "cheap"]),
+        ("small", ["small", "fast", "cheap"]),
+        ("best", ["large", "best"]),
+        ("gone", []),
+    ],
+)
+@pytest.mark.parametrize("shape", [(), (VERSION,)])
+async def test_a_key_sees_the_models_that_it_may_use_under_all_their_names(
+    start: Start, tmp_path: Path, key: str, listed: list[str], shape: tuple[str, ...]
+) -> None:
+    api = evolve(make_api(tmp_path), entries=large_and_small)
+    served = await start(app_of(api), door=Door(takes_keys=True), budgets=Keyring())
+    peer = await served.connect()
+    told = (await peer.ask("GET /v1/models", f"x-api-key: {key}", *shape)).json
+    assert [model["id"] for model in told["data"]] == listed
+    for name in ("large", "best", "small", "fast", "cheap"):
+        reply = await peer.ask(f"GET /v1/models/{name}", f"x-api-key: {key}", *shape)
+        assert reply.status == (200 if name in listed else 403)
+    assert (await peer.ask("GET /v1/models/ghost", f"x-api-key: {key}", *shape)).status == 404
+
+
 async def test_a_probe_of_the_base_url_is_answered(start: Start, tmp_path: Path) -> None:
     api = make_api(tmp_path)
-    nowhere = Opaque(lambda name: CatalogueModel(name), lambda: (), {}, Unmetered())
-    peer = await (await start(gateway_app(api, nowhere, api.recorder, Limits()))).connect()
+    no_fleet: Any = None
+    nowhere = Opaque(lambda name: CatalogueModel(name), no_fleet, {}, Unmetered())
+    app = gateway_app(api, nowhere, api.recorder, Limits(), lambda: "ready")
+    peer = await (await start(app)).connect()
     for line in ("HEAD /", "GET /", "HEAD /health", "HEAD /v1/models"):
         assert (await peer.ask(line)).status == 200
 

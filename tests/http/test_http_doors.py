@@ -2,7 +2,7 @@
 
 import pytest
 
-from helexa.accounts.keys import ANONYMOUS_KEY, Key
+from helexa.accounts.keys import ANONYMOUS_KEY, Key, plain_hash
 from helexa.conversation import ANONYMOUS, Principal
 from helexa.errors import HelexaError
 from helexa.http.doors import Admitted, Door, Head, Preflight, cors_headers, decide, key_told
@@ -265,6 +265,15 @@ def test_who_showed_the_token_is_authenticated() -> None:
     assert decide(head(SHOWN), GUARDED, MIB) == Admitted(ANONYMOUS_KEY, True)
     assert decide(head(path="/health"), GUARDED, MIB) == Admitted(ANONYMOUS_KEY, False)
     assert decide(head(), OPEN, MIB) == Admitted(ANONYMOUS_KEY, False)
+
+
+def test_a_listener_may_know_the_hash_of_its_token_alone() -> None:
+    hash = plain_hash(b"s3cret")
+    door = Door(token_hash=hash, public_paths=("/health",))
+    assert decide(head(SHOWN), door, MIB) == Admitted(ANONYMOUS_KEY, True)
+    for wrong in (b"wrong", hash.encode(), b""):
+        assert outcome(head((b"authorization", b"Bearer " + wrong)), door) == "invalid_api_key"
+    assert hash not in repr(door)
 
 
 def test_a_token_is_never_shown() -> None:

@@ -1,6 +1,6 @@
 """Keys at a listener: who comes in as whom, who is sent away, and what every answer tells."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -16,12 +16,12 @@ from helexa.accounts.keys import ANONYMOUS_KEY, Key
 from helexa.accounts.provider import Remaining, Unmetered
 from helexa.config.schema import Limits
 from helexa.conversation import ANONYMOUS, Principal
-from helexa.errors import InsufficientQuota
+from helexa.errors import HelexaError, InsufficientQuota
 from helexa.fleet.share import Share
 from helexa.http.application import configure
 from helexa.http.call import Call, call_of
 from helexa.http.doors import Door
-from helexa.http.stream import json_response
+from helexa.http.stream import json_response, sse_response
 
 ANN = Key(Principal("lab", "ann"), share=Share(3, "batch"))
 OPEN = Door(takes_keys=True, public_paths=("/", "/health"))
@@ -39,6 +39,18 @@ class Known(Unmetered):
         return Remaining(100, 40, 60.0) if principal == ANN.principal else None
 
 
+class Auditing(Known):
+    """Remembers who was refused with which code, and from where."""
+
+    def __init__(self) -> None:
+        self.heard: list[tuple[str | None, Principal | None, str]] = []
+
+    def refused(
+        self, error: HelexaError, principal: Principal | None, request_id: str, address: str = ""
+    ) -> None:
+        self.heard.append((error.code, principal, address))
+
+
 class App:
     def __init__(self) -> None:
         self.calls: list[Call] = []
@@ -52,7 +64,13 @@ class App:
         self.headers.append({name.lower(): value for name, value in quart_request.headers.items()})
         if path == "refused":
             raise InsufficientQuota("nothing is left", remaining_tokens=0)
+        if path == "stream":
+            return sse_response(frames(), call_of(quart_request), lambda error: b"")
         return json_response(b"{}")
+
+
+async def frames() -> AsyncGenerator[bytes, None]:
+    yield b"data: {}\n\n"
 
 
 @pytest.fixture
@@ -101,6 +119,22 @@ async def test_who_shows_no_key_is_anonymous_or_refused(
     assert (await ask("GET /v1/models", *headers, door=LOCKED)).status == 401
 
 
+async def test_the_audit_hears_who_was_refused_and_of_nobody_who_was_not(
+    start: Start, app: App
+) -> None:
+    budgets = Auditing()
+    served = await start(app.app, door=LOCKED, budgets=budgets)
+    peer = await served.connect()
+    for headers in ((), ("x-api-key: sk-eve",), (GOOD,)):
+        await peer.ask("GET /v1/models", *headers)
+    await peer.ask("GET /refused", GOOD)
+    assert budgets.heard == [
+        ("invalid_api_key", None, "127.0.0.1"),
+        ("invalid_api_key", None, "127.0.0.1"),
+        ("insufficient_quota", ANN.principal, "127.0.0.1"),
+    ]
+
+
 @pytest.mark.parametrize("path", ["/health"])
 @pytest.mark.parametrize("headers", [(), ("x-api-key: sk-eve",)])
 async def test_a_public_path_asks_nobody(
@@ -135,7 +169,7 @@ async def test_a_node_believes_weight_and_priority_of_a_gateway(ask: Ask, app: A
 
 
 async def test_every_answer_tells_what_is_left(ask: Ask) -> None:
-    for line in ("GET /v1/models", "GET /refused", "GET /"):
+    for line in ("GET /v1/models", "GET /refused", "GET /stream", "GET /nothing/here", "GET /"):
         headers = (await ask(line, GOOD)).headers
         if line == "GET /":
             assert "x-ratelimit-limit-tokens" not in headers  # nobody in particular asked

@@ -2,29 +2,31 @@
 
 import re
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager, suppress
-from typing import Any
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from typing import Any, cast
 
 import orjson
 import pytest
 import trio
 from attrs import define, field
 from dialects import Ended
-from http_peer import Peer, Start
+from http_peer import Peer, Served, Start
 from quart_trio import QuartTrio
 
 from helexa.accounts.amount import Used
 from helexa.accounts.provider import Granted, Unmetered, Wanted
-from helexa.config.schema import Limits, RemoteNode
-from helexa.errors import ModelNotFound
-from helexa.fleet.catalogue import CatalogueModel
+from helexa.actors.fleet import Fleet
+from helexa.config.schema import Config, Limits, RemoteNode
+from helexa.fleet.catalogue import Catalogue, CatalogueModel
 from helexa.fleet.entry import ModelEntry
 from helexa.fleet.view import ModelView, NodeView
 from helexa.http.application import configure
 from helexa.http.opaque import add_opaque
+from helexa.metrics import Metrics
 from helexa.nodes.client import Client
 from helexa.nodes.upstream import UpstreamPort
 from helexa.opaque import Opaque
+from helexa.shelf import Shelf
 
 EMBEDDED = b'{ "data": [], "usage": {"prompt_tokens": 12, "total_tokens": 12} }'
 HEAD = "HTTP/1.1 200 OK\r\ncontent-type: {}\r\n{}\r\n"
@@ -36,6 +38,7 @@ class Upstream:
 
     answer: bytes
     port: int = 0
+    stays: bool = False  # whether the answer is left unfinished, the connection open
     requests: list[bytes] = field(factory=list)
 
     async def serve(self, stream: trio.SocketStream) -> None:
@@ -44,6 +47,8 @@ class Upstream:
             asked += await stream.receive_some()
         self.requests.append(asked)
         await stream.send_all(self.answer)
+        if self.stays:
+            await trio.sleep_forever()
         await stream.aclose()
 
 
@@ -74,43 +79,60 @@ class Budgets(Unmetered):
 
 @define(eq=False)
 class Room:
+    served: Served
     peer: Peer
-    upstream: Upstream
+    upstreams: list[Upstream]
     budgets: Budgets
     ended: Ended
+    fleet: Fleet
+
+    async def again(self) -> Peer:
+        return await self.served.connect()
+
+    @property
+    def upstream(self) -> Upstream:
+        return self.upstreams[0]
 
 
-def resolve(name: str) -> CatalogueModel:
-    if name not in ("embedder", "alias"):
-        raise ModelNotFound(f"There is no model {name}.")
-    return CatalogueModel("embedder", aliases=("alias",))
+CATALOGUE = Catalogue((CatalogueModel("embedder", aliases=("alias",)),))
 
 
 @asynccontextmanager
-async def room(start: Start, answer: bytes = b"") -> AsyncGenerator[Room, None]:
-    upstream, budgets, ended = Upstream(answer or answered(EMBEDDED)), Budgets(), Ended()
-    async with trio.open_nursery() as nursery:
-        (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
-        upstream.port = listener.socket.getsockname()[1]
-        nursery.start_soon(trio.serve_listeners, upstream.serve, [listener])
-        node = RemoteNode("vllm", f"http://127.0.0.1:{upstream.port}/v1", "openai", token="t0ken")
-        async with Client(node) as client:
-            app = QuartTrio("test")
-            configure(app, Limits())
-            views = [view("vllm"), view("gone"), NodeView("gpu", "helexa")]
-            opaque = Opaque(resolve, lambda: views, {"vllm": UpstreamPort(node, client)}, budgets)
-            recorder: Any = ended
-            add_opaque(app, opaque, recorder)
-            served = await start(app)
-            yield Room(await served.connect(), upstream, budgets, ended)
-            await served.close_peers()
-            served.scope.cancel()
+async def room(start: Start, *answers: bytes) -> AsyncGenerator[Room, None]:
+    """A gateway before one upstream for each answer, `vllm0` and so on; nothing is leased at the end."""
+    upstreams = [Upstream(answer) for answer in answers or [answered(EMBEDDED)]]
+    budgets, ended = Budgets(), Ended()
+    async with trio.open_nursery() as nursery, AsyncExitStack() as stack:
+        nodes = [await serve(nursery, f"vllm{i}", each) for i, each in enumerate(upstreams)]
+        ports = {node.name: UpstreamPort(node, stack.enter_context(Client(node))) for node in nodes}
+        shelf = Shelf(CATALOGUE, lambda: CATALOGUE)
+        fleet = Fleet(Config(nodes=tuple(nodes)), shelf, ports, Metrics(shelf.lists))
+        await nursery.start(fleet.run)
+        for name in ports:
+            fleet.seen(view(name))
+        app, recorder = QuartTrio("test"), cast(Any, ended)
+        configure(app, Limits())
+        add_opaque(app, Opaque(shelf.resolve, fleet, ports, budgets), recorder)
+        served = await start(app)
+        yield Room(served, await served.connect(), upstreams, budgets, ended, fleet)
+        await served.close_peers()
+        with trio.fail_after(5):
+            while fleet.num_open:
+                await trio.lowlevel.checkpoint()
+        served.scope.cancel()
         nursery.cancel_scope.cancel()
 
 
-def view(name: str) -> NodeView:
-    model = ModelView(ModelEntry("embedder", status="loaded"))
-    return NodeView(name, "openai", models=(model,), can_load=False)
+async def serve(nursery: trio.Nursery, name: str, upstream: Upstream) -> RemoteNode:
+    (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    upstream.port = listener.socket.getsockname()[1]
+    nursery.start_soon(trio.serve_listeners, upstream.serve, [listener])
+    return RemoteNode(name, f"http://127.0.0.1:{upstream.port}/v1", "openai", token="t0ken")
+
+
+def view(name: str, busy: int = 0) -> NodeView:
+    model = ModelView(ModelEntry("embedder", status="loaded"), in_flight=busy)
+    return NodeView(name, "openai", models=(model,), can_load=False, seen_at=trio.current_time())
 
 
 @pytest.mark.parametrize("path", ["/v1/embeddings", "/v1/rerank", "/rerank"])
@@ -121,7 +143,7 @@ async def test_json_passes_with_the_model_s_own_id_and_is_metered(start: Start, 
             f"POST {path}", "authorization: Bearer mine", "cookie: a=b", body=body
         )
         assert (reply.status, reply.body) == (200, EMBEDDED)
-        assert reply.headers["x-helexa-node"] == "vllm"
+        assert reply.headers["x-helexa-node"] == "vllm0"
         assert "x-secret" not in reply.headers
         trace = await found.ended.trace()
         head, _, sent = found.upstream.requests[0].partition(b"\r\n\r\n")
@@ -198,3 +220,62 @@ async def test_an_answer_that_is_cut_off_is_cut_off(start: Start) -> None:
         with suppress(trio.BrokenResourceError):
             assert not (await found.peer.rest()).endswith(b"0\r\n\r\n")
         assert (await found.ended.trace()).outcome == "upstream_connection_error"
+
+
+# -- which node answers ------------------------------------------------------------------------------
+
+ASK = "POST /v1/embeddings"
+BODY = b'{"model":"alias"}'
+BUSY = answered(b'{"error":{"message":"full"}}', status="503 Busy")
+
+
+async def test_the_node_that_is_expected_to_answer_first_is_asked(start: Start) -> None:
+    async with room(start, answered(EMBEDDED), answered(EMBEDDED)) as found:
+        found.fleet.seen(view("vllm0", busy=3))
+        reply = await found.peer.ask(ASK, "x-helexa-explain: 1", body=BODY)
+        assert reply.headers["x-helexa-node"] == "vllm1"
+        assert "node vllm1: the least busy of 2 that have it" in reply.headers["x-helexa-decision"]
+
+
+async def test_a_busy_node_is_left_for_another_and_does_not_attract_requests(start: Start) -> None:
+    async with room(start, BUSY, answered(EMBEDDED)) as found:
+        found.fleet.seen(view("vllm1", busy=1))  # the other one would be asked first
+        for _ in range(8):
+            peer = await found.again()
+            assert (await peer.ask(ASK, body=BODY)).headers["x-helexa-node"] == "vllm1"
+        assert found.fleet.breaker_of("vllm0").state == "open"
+        assert len(found.upstreams[0].requests) < 8
+
+
+async def test_where_every_node_is_busy_the_last_one_s_words_pass(start: Start) -> None:
+    async with room(start, BUSY, BUSY) as found:
+        reply = await found.peer.ask(ASK, body=BODY)
+        assert (reply.status, reply.error["message"]) == (503, "full")
+        assert [len(each.requests) for each in found.upstreams] == [1, 1]
+
+
+async def test_nodes_that_are_away_are_told_and_not_waited_for(start: Start) -> None:
+    async with room(start) as found:
+        found.fleet.lost("vllm0", "it is away")
+        reply = await found.peer.ask(ASK, body=BODY)
+        assert (reply.status, reply.headers["retry-after"]) == (503, "5")
+        assert "no node of kind openai" in reply.error["message"]
+
+
+async def test_a_model_of_other_nodes_is_not_loaded_for_such_a_request(start: Start) -> None:
+    async with room(start) as found:
+        found.fleet.seen(NodeView("vllm0", "openai", can_load=False, seen_at=trio.current_time()))
+        reply = await found.peer.ask(ASK, body=BODY)
+        assert (reply.status, reply.error["code"]) == (404, "model_not_found")
+
+
+async def test_a_client_that_leaves_gives_its_lease_back(start: Start) -> None:
+    endless = HEAD.format("application/json", "content-length: 100\r\n").encode() + b"{"
+    async with room(start, endless) as found:
+        found.upstream.stays = True
+        await found.peer.send(
+            b"POST /v1/embeddings HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
+            b'content-length: 17\r\n\r\n{"model":"alias"}'
+        )
+        await found.peer.head()
+        assert found.fleet.num_open == 1

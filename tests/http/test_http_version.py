@@ -10,6 +10,7 @@ from http_peer import Start
 from helexa.build import build_info
 from helexa.config.schema import Limits
 from helexa.http import node
+from helexa.logs import Ring
 
 
 async def test_the_version_is_that_of_the_start(
@@ -19,7 +20,7 @@ async def test_the_version_is_that_of_the_start(
     monkeypatch.setattr(node, "build_info", lambda: next(builds))
     host_and_loads: Any = None
     served = await start(
-        node.node_app(make_api(tmp_path), host_and_loads, host_and_loads, Limits())
+        node.node_app(make_api(tmp_path), host_and_loads, host_and_loads, Limits(), Ring(8))
     )
     peer = await served.connect()
     for _ in range(2):

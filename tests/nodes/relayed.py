@@ -114,7 +114,7 @@ async def room(
         known: Any = PATHS
         node.answers |= {known[dialect]: given for dialect, given in answers.items()}
         remote = RemoteNode("gpu", node.url, kind, token=token, dialects=dialects)
-        async with Client(remote) as client:
+        with Client(remote) as client:
             port = UpstreamPort if kind == "openai" else RemotePort
             yield Room(port(remote, client), node)
 

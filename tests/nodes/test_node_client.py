@@ -2,9 +2,10 @@
 
 import random
 import ssl
-from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import asynccontextmanager, closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -13,7 +14,9 @@ from fake_node import Answer, FakeNode, answer, chunks, cut, fake_node, hang, ra
 
 from helexa.config.schema import RemoteNode
 from helexa.errors import UpstreamError, UpstreamMalformed
-from helexa.nodes.client import Client, UpstreamLost, base_url, target
+from helexa.nodes.client import Client, base_url
+from helexa.nodes.connection import place_of
+from helexa.nodes.incoming import Incoming, Question, UpstreamLost
 from helexa.nodes.port import NodeLost
 
 NOBODY = "http://127.0.0.1:9"
@@ -23,20 +26,25 @@ NOBODY = "http://127.0.0.1:9"
 async def client_of(
     token: str = "", **paths: Answer
 ) -> AsyncGenerator[tuple[Client, FakeNode], None]:
-    async with (
-        fake_node(**paths) as node,
-        Client(RemoteNode("gpu", node.url, token=token)) as client,
-    ):
-        yield client, node
+    async with fake_node(**paths) as node:
+        with Client(RemoteNode("gpu", node.url, token=token)) as client:
+            yield client, node
 
 
-async def read(client: Client, path: str, silence_seconds: float | None = None) -> bytes:
+@contextmanager
+def asking(client: Client, path: str, **more: Any) -> Iterator[Incoming]:
+    with closing(client.ask(Question(path, method="GET", **more))) as incoming:
+        yield incoming
+
+
+async def read(client: Client, path: str, **more: Any) -> bytes:
     """A streamed answer to its end."""
-    async with (
-        client.stream("GET", path, silence_seconds=silence_seconds) as response,
-        aclosing(response.body) as pieces,
-    ):
-        return b"".join([piece async for piece in pieces])
+    with asking(client, path, **more) as incoming:
+        await incoming.head()
+        whole = b""
+        while piece := await incoming.piece():
+            whole += piece
+        return whole
 
 
 # -- what is sent ----------------------------------------------------------------------------------
@@ -96,19 +104,19 @@ def test_an_openai_endpoint_may_be_named_with_its_v1(kind: str, endpoint: str, b
 
 
 @pytest.mark.parametrize(
-    ("endpoint", "connected", "host"),
+    ("endpoint", "connected", "host", "base"),
     [
-        ("http://[fd00::7]:13131", (b"fd00::7", 13131), "[fd00::7]:13131"),
-        ("https://gpu.lan", (b"gpu.lan", None), "gpu.lan"),
-        ("https://lan/gpu", (b"lan", None), "lan"),
+        ("http://[fd00::7]:13131", ("fd00::7", 13131), "[fd00::7]:13131", ""),
+        ("https://gpu.lan", ("gpu.lan", 443), "gpu.lan", ""),
+        ("http://lan/gpu", ("lan", 80), "lan", "/gpu"),
     ],
 )
 def test_a_request_goes_where_the_endpoint_says(
-    endpoint: str, connected: tuple[bytes, int | None], host: str
+    endpoint: str, connected: tuple[str, int], host: str, base: str
 ) -> None:
-    url, told = target(endpoint, "/v1/models")
-    assert ((url.host, url.port), told) == (connected, host)
-    assert url.target.endswith(b"/v1/models")
+    place = place_of(endpoint)
+    assert ((place.host, place.port), place.authority) == (connected, host)
+    assert place.base == base
 
 
 # -- what comes back -------------------------------------------------------------------------------
@@ -126,18 +134,17 @@ async def test_a_whole_answer_and_a_streamed_one() -> None:
 
 
 async def test_pieces_come_when_they_are_sent() -> None:
-    async with (
-        client_of(a=chunks(b"one", end=hang)) as (client, _),
-        client.stream("GET", "/a") as response,
-        aclosing(response.body) as pieces,
-    ):
-        assert await anext(pieces) == b"one"
+    async with client_of(a=chunks(b"one", end=hang)) as (client, _):
+        with asking(client, "/a") as incoming:
+            await incoming.head()
+            assert await incoming.piece() == b"one"
+            assert await incoming.piece(0.01) is None
 
 
 async def test_an_answer_that_is_left_closes_its_connection() -> None:
     async with client_of(a=chunks(b"one", end=hang), b=answer()) as (client, node):
-        async with client.stream("GET", "/a"):
-            pass
+        with asking(client, "/a") as incoming:
+            await incoming.head()
         await client.fetch("GET", "/b")
         assert node.num_connections == 2
         while node.num_open > 1:
@@ -159,27 +166,23 @@ async def test_a_packed_answer_is_refused() -> None:
 
 
 async def test_another_endpoint_takes_the_place_of_the_node_s_own() -> None:
-    async with (
-        client_of(a=answer(b"no")) as (client, _),
-        fake_node(a=answer(b"yes")) as other,
-        client.stream("GET", "/a", endpoint=other.url) as response,
-    ):
-        assert [piece async for piece in response.body] == [b"yes"]
+    async with client_of(a=answer(b"no")) as (client, _), fake_node(a=answer(b"yes")) as other:
+        assert await read(client, "/a", endpoint=other.url) == b"yes"
 
 
 # -- what goes wrong -------------------------------------------------------------------------------
 
 
 async def test_nobody_there() -> None:
-    async with Client(RemoteNode("gpu", NOBODY)) as client:
-        with pytest.raises(NodeLost, match="node gpu cannot be reached: Connection refused"):
-            await client.fetch("GET", "/health")
+    refused = pytest.raises(NodeLost, match="node gpu cannot be reached: Connection refused")
+    with Client(RemoteNode("gpu", NOBODY)) as client, refused:
+        await client.fetch("GET", "/health")
 
 
 async def test_a_name_that_nobody_has() -> None:
-    async with Client(RemoteNode("gpu", "http://gpu.invalid")) as client:
-        with pytest.raises(NodeLost, match="node gpu cannot be reached: "):
-            await client.fetch("GET", "/health")
+    unknown = pytest.raises(NodeLost, match="node gpu cannot be reached: ")
+    with Client(RemoteNode("gpu", "http://gpu.invalid")) as client, unknown:
+        await client.fetch("GET", "/health")
 
 
 @pytest.mark.parametrize(
@@ -240,8 +243,7 @@ async def test_a_node_that_takes_too_long_is_lost(how: Answer) -> None:
 async def test_the_head_has_a_time_limit_of_its_own() -> None:
     async with client_of(a=hang) as (client, _):
         with pytest.raises(NodeLost, match="has not answered within"):
-            async with client.stream("GET", "/a", head_seconds=0.05, silence_seconds=0.01):
-                pass
+            await read(client, "/a", head_seconds=0.05, silence_seconds=0.01)
 
 
 async def test_silence_in_the_middle_ends_an_answer() -> None:
@@ -262,6 +264,73 @@ async def test_an_idle_connection_that_the_node_closed_costs_no_request() -> Non
                 await trio.lowlevel.checkpoint()
 
 
+async def test_a_node_that_is_not_quiet_between_two_answers_is_not_asked_there_again() -> None:
+    async def twice(stream: trio.SocketStream) -> None:
+        one = b"HTTP/1.1 200 X\r\ncontent-length: 2\r\n\r\n"
+        await stream.send_all(one + b"ok" + one + b"no")
+
+    async with client_of(a=twice) as (client, node):
+        for _ in range(3):
+            assert (await client.fetch("GET", "/a")).body == b"ok"
+        assert node.num_connections == 3
+
+
+async def test_a_node_that_refuses_a_request_half_way_is_heard() -> None:
+    async def serve(stream: trio.SocketStream) -> None:
+        await stream.receive_some(10)
+        await stream.send_all(b"HTTP/1.1 413 X\r\ncontent-length: 3\r\n\r\nbig")
+        await stream.send_eof()
+        await hang(stream)
+
+    async with trio.open_nursery() as nursery:
+        (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        nursery.start_soon(trio.serve_listeners, serve, [listener])
+        url = f"http://127.0.0.1:{listener.socket.getsockname()[1]}"
+        with Client(RemoteNode("gpu", url)) as client:
+            whole = await client.fetch("POST", "/a", body=b"x" * 10_000_000)
+            assert (whole.status, whole.body) == (413, b"big")
+        nursery.cancel_scope.cancel()
+
+
+async def test_what_is_asked_may_be_waited_for_in_small_steps() -> None:
+    go_on = trio.Event()
+
+    async def late(stream: trio.SocketStream) -> None:
+        await go_on.wait()
+        await chunks(b"one", b"two")(stream)
+
+    async with client_of(a=late) as (client, _):
+        with asking(client, "/a") as incoming:
+            assert await incoming.head(0.001) is None
+            assert await incoming.head(0.001) is None
+            go_on.set()
+            head = await incoming.head()
+            assert head is not None
+            assert head.status == 200
+            whole = b""
+            while (piece := await incoming.piece(0.001)) != b"":
+                whole += piece or b""
+            assert whole == b"onetwo"
+
+
+@pytest.mark.parametrize(
+    ("path", "headers"),
+    [
+        ("/a", [("x", "y\r\nevil: 1")]),
+        ("/a", [("x", "y\n")]),
+        ("/a", [("x\r\nevil", "1")]),
+        ("/a", [("x", "\0")]),
+        ("/a HTTP/1.1\r\nevil: 1", []),
+        ("/a b", []),
+    ],
+)
+async def test_a_header_cannot_bring_another_one(path: str, headers: list[tuple[str, str]]) -> None:
+    async with client_of(a=answer()) as (client, node):
+        with pytest.raises(ValueError, match="malformed"):
+            await client.fetch("GET", path, headers)
+        assert not node.num_connections
+
+
 # -- TLS -------------------------------------------------------------------------------------------
 
 
@@ -272,20 +341,24 @@ async def test_a_node_is_trusted_by_the_certificates_that_are_named_for_it(tmp_p
     tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     ours.issue_cert("127.0.0.1").configure_cert(tls)
     async with fake_node(tls, a=answer(b"ok")) as node:
-        async with Client(RemoteNode("gpu", node.url, tls_ca=f"{tmp_path}/ours.pem")) as client:
-            assert (await client.fetch("GET", "/a")).body == b"ok"
+        with Client(RemoteNode("gpu", node.url, tls_ca=f"{tmp_path}/ours.pem")) as client:
+            for _ in range(3):
+                body = b"x" * 100_000
+                assert (await client.fetch("POST", "/a", body=body)).body == b"ok"
+                assert node.asked[-1].body == body
+            assert node.num_connections == 1
         for ca in ("", f"{tmp_path}/theirs.pem"):
-            async with Client(RemoteNode("gpu", node.url, tls_ca=ca)) as client:
-                with pytest.raises(NodeLost, match="its certificate is not accepted"):
-                    await client.fetch("GET", "/a")
+            strange = pytest.raises(NodeLost, match="its certificate is not accepted")
+            with Client(RemoteNode("gpu", node.url, tls_ca=ca)) as client, strange:
+                await client.fetch("GET", "/a")
 
 
 async def test_a_node_that_speaks_no_tls_is_lost() -> None:
     async with fake_node(a=answer(b"ok")) as node:
         endpoint = node.url.replace("http:", "https:")
-        async with Client(RemoteNode("gpu", endpoint)) as client:
-            with pytest.raises(NodeLost, match="node gpu cannot be reached: TLS fails"):
-                await client.fetch("GET", "/a")
+        no_tls = pytest.raises(NodeLost, match="node gpu cannot be reached: TLS fails")
+        with Client(RemoteNode("gpu", endpoint)) as client, no_tls:
+            await client.fetch("GET", "/a")
 
 
 # -- cancelling ------------------------------------------------------------------------------------

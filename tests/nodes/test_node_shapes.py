@@ -13,9 +13,9 @@ from helexa.escape import UNSAFE
 from helexa.fleet.catalogue import Cost
 from helexa.fleet.entry import ModelEntry
 from helexa.fleet.limits import Limit
-from helexa.fleet.view import DeviceView, NodeView
+from helexa.fleet.view import DeviceView, ModelView, NodeView
 from helexa.nodes import shapes
-from helexa.nodes.shapes import Discovered, Health, Load
+from helexa.nodes.shapes import Discovered, Health
 from helexa.wire.models import write_node_entry
 
 
@@ -117,7 +117,8 @@ def test_load_and_service_time_come_from_health() -> None:
         b'{"models": [{"id": "a", "in_flight": 2, "queue_depth": 1, "service_seconds": 3.5,'
         b'"width": 8, "spare_mb": 900, "done_bytes": 5, "total_bytes": 6}]}'
     )
-    assert health == Health(loads={"a": Load(2, 1, 3.5, 8, 900, 5, 6)})
+    load = ModelView(ModelEntry("a"), 2, 1, None, 3.5, 8, 900, 5, 6)
+    assert health == Health(loads={"a": load})
     (model,) = shapes.read_models(b'[{"id": "a"}]')
     seen = shapes.compose("a", "helexa", "", health, [model], Discovered(), "", 0.0).models[0]
     assert (seen.in_flight, seen.service_seconds, seen.width) == (2, 3.5, 8)

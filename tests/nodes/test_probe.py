@@ -32,11 +32,9 @@ async def client_of(
     kind: str = "helexa", token: str = "", **paths: Answer
 ) -> AsyncGenerator[Client, None]:
     answers = {"openai": {}, "helexa": helexa_node(), "neuron": reference_neuron()}[kind] | paths
-    async with (
-        fake_node(**answers) as fake,
-        Client(RemoteNode("gpu", fake.url, kind, token)) as client,  # type: ignore[arg-type]
-    ):
-        yield client
+    async with fake_node(**answers) as fake:
+        with Client(RemoteNode("gpu", fake.url, kind, token)) as client:  # type: ignore[arg-type]
+            yield client
 
 
 async def test_a_node_that_is_well() -> None:
@@ -59,7 +57,7 @@ async def test_a_node_that_is_well() -> None:
 async def test_a_neuron_that_is_taken_for_a_helexa() -> None:
     async with client_of("neuron") as client:
         wrong = Client(RemoteNode("gpu", client.endpoint))
-        async with wrong:
+        with wrong:
             found = await findings(wrong)
     assert found["version"].ok is False
     assert 'set kind = "neuron"' in found["version"].text
@@ -112,7 +110,7 @@ async def test_a_date_that_is_none_is_no_wrong_clock(date: str) -> None:
 
 
 async def test_nobody_there_is_the_only_finding() -> None:
-    async with Client(RemoteNode("gpu", "http://127.0.0.1:9")) as client:
+    with Client(RemoteNode("gpu", "http://127.0.0.1:9")) as client:
         (only,) = (await findings(client)).values()
     assert only == Finding("answer", False, "node gpu cannot be reached: Connection refused")
 

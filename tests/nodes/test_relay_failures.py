@@ -174,8 +174,8 @@ async def test_a_node_that_dies_within_a_whole_answer_is_lost() -> None:
 
 async def test_nobody_there_is_a_node_that_is_lost() -> None:
     node = RemoteNode("gone", "http://127.0.0.1:9", "openai")
-    async with Client(node) as client, fake_node() as other:
-        with pytest.raises(NodeLost, match="gone"):
+    async with fake_node() as other:
+        with Client(node) as client, pytest.raises(NodeLost, match="gone"):
             await Room(UpstreamPort(node, client), other).ask(prepared())
 
 

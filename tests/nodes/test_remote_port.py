@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import trio
+from attrs import evolve
 from fake_node import (
     Answer,
     FakeNode,
@@ -46,7 +47,7 @@ async def port_of(
     answers = (helexa_node() if kind == "helexa" else reference_neuron()) | paths
     async with fake_node(**answers) as fake:
         node = RemoteNode("gpu", fake.url, kind, token, inference_endpoints=endpoints)  # type: ignore[arg-type]
-        async with Client(node) as client:
+        with Client(node) as client:
             yield RemotePort(node, client), fake
 
 
@@ -163,7 +164,25 @@ async def test_a_helexa_is_told_that_a_request_asks() -> None:
             "harness": "torch",
             "download": "never",
             "on_demand": True,
+            "by": "request",
         }
+
+
+async def test_a_helexa_is_told_that_an_operator_asks() -> None:
+    async with port_of(**{"models/load": answer({"id": MODEL})}) as (port, fake):
+        await port.load(ENTRY, "operator")
+        assert fake.asked[-1].json["by"] == "operator"
+
+
+async def test_a_node_that_files_are_fetched_from_is_told_what_they_are_there() -> None:
+    async with port_of(**{"models/load": answer({"id": MODEL})}) as (port, fake):
+        for source, told in [
+            ("node:gpu/Qwen/Qwen3", "hf:Qwen/Qwen3"),
+            ("node:gpu/stored-1", "stored-1"),
+            ("node:big/Qwen/Qwen3", "node:big/Qwen/Qwen3"),
+        ]:
+            await port.load(evolve(ENTRY, source=source))
+            assert fake.asked[-1].json["source"] == told
 
 
 async def test_a_neuron_is_told_what_it_knows() -> None:

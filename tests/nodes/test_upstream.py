@@ -20,7 +20,7 @@ async def look(given: Answer, models: tuple[str, ...] = ()) -> NodeView:
     async with fake_node() as node:
         node.answers["/v1/models"] = given
         remote = RemoteNode("vllm", node.url + "/v1", "openai", models=models)
-        async with Client(remote) as client:
+        with Client(remote) as client:
             try:
                 return await UpstreamPort(remote, client).look()
             except NodeLost as error:
@@ -104,7 +104,7 @@ async def test_who_does_not_answer_is_lost(autojump_clock: MockClock) -> None:
 async def test_nothing_is_loaded_or_unloaded_there() -> None:
     async with fake_node() as node:
         remote = RemoteNode("vllm", node.url, "openai")
-        async with Client(remote) as client:
+        with Client(remote) as client:
             port = UpstreamPort(remote, client)
             with pytest.raises(NotLoaded):
                 await port.load(CatalogueModel("a"))

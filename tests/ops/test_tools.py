@@ -121,6 +121,21 @@ def test_up_tells_the_mistakes_of_a_configuration_and_fetches_nothing(tools: Too
     assert helexa_calls(tools) == []
 
 
+@pytest.mark.parametrize("words", [(), ("everything",)])
+def test_soak_without_a_part_to_try_says_which_there_are(
+    tools: Tools, words: tuple[str, ...]
+) -> None:
+    done = tools.run("tools/soak", *words)
+    assert done.returncode == 2
+    assert "tools/soak accounts [--bursts 50] [--kills 100]" in done.stderr
+
+
+def test_soak_tries_a_part_with_what_it_is_told(tools: Tools) -> None:
+    done = tools.run("tools/soak", "accounts", "--help")
+    assert done.returncode == 0, done.stderr
+    assert "python tools/soak_accounts.py --help" in tools.log
+
+
 def test_an_environment_is_made_once(tools: Tools) -> None:
     for _ in range(2):
         assert tools.run("tools/up", "--no-start").returncode == 0
