@@ -80,14 +80,14 @@ def why(args: argparse.Namespace) -> int:
 
 
 def why_limit(args: argparse.Namespace) -> int:
-    found = list(reading(args, "why-limit", {"model": args.model}))
+    found = list(reading(args, "why-limit", {"model": args.model, **named(args)}))
     return show(args, found, [line for told in found for line in screen.why_limit(told)])
 
 
 def logs(args: argparse.Namespace) -> int:
     from helexa.log_lines import human
 
-    asked = {"follow": args.follow, "lines": args.number}
+    asked = {"follow": args.follow, "lines": args.number, **named(args)}
     for item in ask(sockets(args), "logs", asked, None if args.follow else ANSWER_SECONDS):
         if args.json:
             print(json.dumps(item), flush=True)
@@ -168,7 +168,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--watch", action="store_true", help="again every two seconds")
     on_node: dict[str, Any] = {"metavar": "NAME", "help": "that of this name, of a gateway's nodes"}
     verb(models, "the models and what they do").add_argument("--node", **on_node)
-    verb(why_limit, "what bounds a model's context").add_argument("model")
+    made = verb(why_limit, "what bounds a model's context")
+    made.add_argument("model")
+    made.add_argument("--node", **on_node)
     for run, help in (
         (load, "load a model, also one that failed before"),
         (unload, "finish a model's requests and free its memory"),
@@ -182,10 +184,11 @@ def parser() -> argparse.ArgumentParser:
     made = verb(drain, "take no more requests, finish those in hand, and stop; or only one node")
     made.add_argument("node", nargs="?", metavar="NODE", help="send this node no more requests")
     made.add_argument("--off", action="store_true", help="send it requests again")
-    verb(reload, "read the catalogue again")
+    verb(reload, "read catalogue, keys, limits and certificates again")
     made = verb(logs, "the last log lines")
     made.add_argument("-f", "--follow", action="store_true", help="and every new one")
     made.add_argument("-n", "--number", type=int, default=100, metavar="N")
+    made.add_argument("--node", **on_node)
     made = verb(requests, "the last requests, newest first")
     made.add_argument("--slow", action="store_true", help="the slowest, slowest first")
     made.add_argument("--failed", action="store_true", help="only those that failed")

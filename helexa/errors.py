@@ -8,7 +8,9 @@ HelexaError                 an expected failure: told to the asker, the actor li
     VisionUnsupported       400 vision_unsupported
   MethodNotAllowed          405
   RequestTimeout            408 request_timeout        the client stopped in the middle of a request
+  PreconditionFailed        412 precondition_failed    it is not what it was when it was listed
   UnsupportedMedia          415
+  RangeNotSatisfiable       416 range_not_satisfiable
   UpgradeRefused            426 upgrade_refused        this server speaks HTTP/1.1 alone
   HeadersTooLarge           431 headers_too_large
   TemplateRenderFailed      422 template_render_failed
@@ -108,8 +110,16 @@ class RequestTimeout(InvalidRequest):
     status, code = 408, "request_timeout"
 
 
+class PreconditionFailed(InvalidRequest):
+    status, code = 412, "precondition_failed"
+
+
 class UnsupportedMedia(InvalidRequest):
     status, code = 415, "unsupported_media_type"
+
+
+class RangeNotSatisfiable(InvalidRequest):
+    status, code = 416, "range_not_satisfiable"
 
 
 class UpgradeRefused(InvalidRequest):

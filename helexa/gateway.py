@@ -18,7 +18,6 @@ from helexa.charge import Charge, about_tokens, wanted
 from helexa.conversation import Conversation, Event, Events, Progress
 from helexa.errors import (
     Busy,
-    Forbidden,
     HelexaError,
     InsufficientVram,
     ModelNotFound,
@@ -76,7 +75,7 @@ class Gateway:
         """
         entry = self.resolve(asked.conversation.model)
         trace.model = entry.id
-        check_allowed(asked.key, entry)
+        asked.key.check_use(entry.names)
         asked = evolve(asked, conversation=evolve(asked.conversation, model=entry.id))
         prepared, known = estimated(asked, entry), await self._known(entry)
         if self._local is not None and known is not None:
@@ -95,14 +94,16 @@ class Gateway:
                 yield [UNDER_WAY]
                 async with aclosing(self._answer(prepared, trace)) as batches:
                     async for batch in batches:
+                        await charge.begin(batch)
                         charge.saw(batch)
                         yield batch
             finally:
                 charge.settle()
 
-    async def count(self, conversation: Conversation) -> int:
+    async def count(self, conversation: Conversation, key: Key) -> int:
         """The exact number of prompt tokens that `generate` would read; nothing is loaded for it."""
         entry = self.resolve(conversation.model)
+        key.check_use(entry.names)
         if self._local is None:
             raise ServiceUnavailable("This gateway has no node beside it, and so no tokenizers.")
         known = await self._local.known(entry)
@@ -223,11 +224,6 @@ class Attempt:
     def to_avoid(self, error: HelexaError) -> frozenset[str]:
         """A node that only does not have the model any more may load it again."""
         return frozenset() if isinstance(error, NotLoaded) else frozenset({self.node})
-
-
-def check_allowed(key: Key, entry: CatalogueModel) -> None:
-    if not key.may_use((entry.id, *entry.aliases)):
-        raise Forbidden(f"This key may not use model {entry.id}.", param="model")
 
 
 # -- what is known of a request ------------------------------------------------------------------------

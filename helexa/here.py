@@ -4,6 +4,7 @@ from contextlib import aclosing
 
 from attrs import frozen
 
+from helexa.accounts.keys import Key
 from helexa.actors.admission import ModelGone
 from helexa.actors.node import Node
 from helexa.conversation import Conversation, Events
@@ -42,6 +43,6 @@ class Here:
                 f"model {model} was unloaded while this request waited for it", retry_after=2
             ) from None
 
-    async def count(self, conversation: Conversation) -> int:
+    async def count(self, conversation: Conversation, key: Key) -> int:
         known = await self.node.loaded(self.loads.id_of(conversation.model))
         return await self.node.count(known, conversation)

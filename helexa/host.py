@@ -7,6 +7,7 @@ from attrs import frozen
 
 from helexa.actors.node import Node
 from helexa.actors.place import ModelState, NodeStatus
+from helexa.control.limits import why_limit
 from helexa.conversation import Json
 from helexa.devices.discovery import Discovery
 from helexa.devices.shapes import discovery_host, health_device
@@ -62,6 +63,15 @@ class Host:
             "activation": activation_json(status),
             "models": [load_json(state) for state in status.models],
         }
+
+    async def limit_json(self, entry: CatalogueModel) -> dict[str, Any]:
+        """What bounds the model's context here, with every term; a HelexaError where it is not known."""
+        known = await self.node.known(entry)
+        state = (await self.node.status()).model(entry.id)
+        if state is None:
+            return why_limit(known, "unloaded", choice=self.node.choice(known))
+        choice = state.choice if state.status == "loaded" else self.node.choice(known)
+        return why_limit(known, state.status, state.pool, choice)
 
 
 def load_json(state: ModelState) -> dict[str, Any]:

@@ -34,6 +34,7 @@ from helexa.store import Store, StoredModel
 from helexa.store.facts import read_facts
 from helexa.store.failures import told_in_words
 from helexa.store.progress import Progress, silent
+from helexa.store.record import Manifest
 from helexa.text.answer import AnswerReader
 from helexa.text.files import ChatFormat
 from helexa.text.length import PromptTooLong
@@ -162,6 +163,14 @@ class Library:
 
     async def find(self, name: str) -> StoredModel | None:
         return await self._read(self._store.find, name)
+
+    def at_home(self, source: str) -> str:
+        """What a source means on this node (`store.source.at_home`)."""
+        return self._store.at_home(source)
+
+    async def manifest(self, entry: CatalogueModel) -> Manifest | None:
+        """The entry's files as the store has them, for other nodes; None if it has none."""
+        return await self._read(self._store.manifest, entry.wanted)
 
     async def stored(self) -> frozenset[str]:
         """The names of the models in the store."""

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from helexa.fleet.catalogue import Catalogue
 from helexa.fleet.entry import ModelEntry
+from helexa.fleet.feasible import feasible_on
 from helexa.fleet.listing import compose
-from helexa.fleet.planning import feasible
 from helexa.fleet.view import NodeView
 from helexa.host import described, known_or_none
 from helexa.nodes.local import LocalPort
@@ -14,16 +14,18 @@ from helexa.nodes.local import LocalPort
 async def fleet_entries(
     catalogue: Catalogue, views: Sequence[NodeView], local: LocalPort | None
 ) -> list[ModelEntry]:
+    """This host's own node knows better than its view which models could fit it."""
+    others = [view for view in views if view.up and view.kind != "local"]
+    where = dict(feasible_on(catalogue.models, others))
+    if local is None:
+        return compose(catalogue, views, {}, where)
     files: dict[str, ModelEntry] = {}
-    where: dict[str, tuple[str, ...]] = {}
+    is_up = any(view.up for view in views if view.kind == "local")
     for entry in catalogue.models:
-        known = await known_or_none(local.host.node, entry) if local else None
-        if known is not None:
-            files[entry.id] = described(entry, known, "unloaded", None)
-        fits_here = local is not None and known is not None and local.host.node.could_fit(known)
-        where[entry.id] = tuple(
-            view.name
-            for view in views
-            if view.up and (fits_here if view.kind == "local" else feasible(entry, view))
-        )
+        known = await known_or_none(local.host.node, entry)
+        if known is None:
+            continue
+        files[entry.id] = described(entry, known, "unloaded", None)
+        if is_up and local.host.node.could_fit(known):
+            where[entry.id] = (local.name, *where[entry.id])
     return compose(catalogue, views, files, where)

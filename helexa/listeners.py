@@ -25,9 +25,10 @@ from helexa.http.server import Listener
 from helexa.http.tls import Certificates
 from helexa.listed import fleet_entries
 from helexa.local import LocalNode
+from helexa.logs import Ring
 from helexa.metrics import Metrics
 from helexa.opaque import Opaque
-from helexa.recorder import Recorder
+from helexa.recorder import Audit, Recorder, unaudited
 from helexa.records import Records
 from helexa.responses import Responses
 from helexa.shelf import Shelf
@@ -42,8 +43,8 @@ class Kept:
     capture: Capture
     responses: Responses
 
-    def recorder(self) -> Recorder:
-        return Recorder(self.metrics, self.records)
+    def recorder(self, audit: Audit = unaudited) -> Recorder:
+        return Recorder(self.metrics, self.records, audit)
 
 
 @frozen(eq=False)
@@ -57,6 +58,7 @@ class Roles:
     local: LocalNode | None
     front: Front | None
     certificates: Certificates
+    ring: Ring
 
     def listeners(self) -> list[Listener]:
         config = self.config
@@ -91,26 +93,31 @@ class Roles:
             tick_seconds(config),
             config.fleet.load_wait_secs,
         )
-        opaque = Opaque(gateway.resolve, lambda: front.fleet.views, front.upstreams, self.budgets)
-        api = self._api(gateway, partial(entries_of, self.shelf, front))
-        return gateway_app(api, opaque, self.kept.recorder(), config.limits)
+        opaque = Opaque(gateway.resolve, front.fleet, front.upstreams, self.budgets)
+        recorder = self.kept.recorder(self.budgets.refused)
+        api = self._api(gateway, partial(entries_of, self.shelf, front), recorder)
+        return gateway_app(api, opaque, recorder, config.limits, front.activation_state)
 
     def _node(self, local: LocalNode) -> App:
         here = Here(local.host.node, local.loads, tick_seconds(self.config))
-        api = self._api(here, local.host.entries)
-        return node_app(api, local.host, local.loads, self.config.limits)
+        api = self._api(here, local.host.entries, self.kept.recorder())
+        settings = self.config.node
+        return node_app(
+            api, local.host, local.loads, self.config.limits, self.ring, settings.trusted_peers
+        )
 
     def _metrics(self) -> App:
         node = self.local.host.node if self.local else None
-        return metrics_app(self.kept.metrics, node, self.config.limits)
+        doors = self.front.doors if self.front else list
+        return metrics_app(self.kept.metrics, node, doors, self.config.limits)
 
-    def _api(self, answers: Answers, entries: Entries) -> Api:
+    def _api(self, answers: Answers, entries: Entries, recorder: Recorder) -> Api:
         kept = self.kept
         return Api(
             answers,
             entries,
             kept.responses,
-            kept.recorder(),
+            recorder,
             kept.capture,
             self.config.admission.stream_open_seconds,
         )
@@ -140,6 +147,7 @@ def node_door(config: Config) -> Door:
     return door_of(
         config.node,
         token=config.node.token,
+        token_hash=config.node.token_hash,
         public_paths=("/health",),
         believe_principals=True,
         trusted_peers=config.node.trusted_peers,
@@ -147,7 +155,8 @@ def node_door(config: Config) -> Door:
 
 
 def metrics_door(config: Config) -> Door:
-    return door_of(config.metrics, token=config.metrics.token)
+    settings = config.metrics
+    return door_of(settings, token=settings.token, token_hash=settings.token_hash)
 
 
 def door_of(settings: schema.Gateway | schema.Node | schema.Metrics, **more: Any) -> Door:

@@ -3,7 +3,7 @@
 from fnmatch import fnmatchcase
 from typing import Literal
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from helexa.config.checks import Unfit, is_model_id
 from helexa.errors import Forbidden, InvalidRequest, ModelNotFound
@@ -22,8 +22,9 @@ OUR_HARNESSES = ("torch", "candle", "script")
 class LoadSpec:
     """What POST /models/load names; `devices` are indexes, empty for any.
 
-    `on_demand` says that a request of some gateway's asks, and nobody who may have files fetched: that
-    `download` alone allows, of a source that this node takes.
+    `on_demand` says that some gateway asks, and nobody who may have files fetched: that `download`
+    alone allows, of a source that this node takes.  `by` says for whom it asks: what an operator has
+    loaded is loaded again after a restart.
     """
 
     model_id: str
@@ -33,6 +34,7 @@ class LoadSpec:
     tensor_parallel: int = 1
     devices: tuple[int, ...] = ()
     on_demand: bool = False
+    by: Literal["request", "operator"] = "request"
     download: Download = "never"
 
 
@@ -55,6 +57,7 @@ class Loads:
         One and the same files have one entry, whatever name they are asked for by.
         """
         check(spec)
+        spec = evolve(spec, source=self.library.at_home(spec.source))
         entry = self._catalogued(spec.model_id, spec.source or spec.model_id)
         if spec.harness and (spec.harness == "script") != (entry is not None and entry.is_script):
             raise InvalidRequest(
@@ -99,7 +102,7 @@ class Loads:
         stored = await self.library.find(spec.source)
         if stored is not None:
             return CatalogueModel(id=spec.model_id, source=stored.source)
-        if spec.download == "on_demand":
+        if spec.download == "on_demand" or spec.by == "operator":
             self._check_source(spec.source)
         try:
             return CatalogueModel(id=spec.model_id, source=spec.source, download=spec.download)

@@ -89,6 +89,12 @@ class Metrics:
             buckets=SECONDS,
             registry=registry,
         )
+        self.admissions = Counter(
+            "helexa_admissions",
+            "Requests at a model's door by the decision about them; `waited_too_long` was `queued` before.",
+            [*where, "decision"],
+            registry=registry,
+        )
         self.in_flight = Gauge(
             "helexa_requests_in_flight", "Admitted requests.", where, registry=registry
         )
@@ -287,6 +293,9 @@ class Metrics:
     def waited(self, model: str, seconds: float) -> None:
         """A request has its node; it waited so long for a load or a turn."""
         self.fleet_wait.labels(self.label(model)).observe(seconds)
+
+    def decided(self, model: str, node: str, decision: str) -> None:
+        self.admissions.labels(self.label(model), node, decision).inc()
 
     def node_is(self, node: str, *, up: bool, breaker_open: bool) -> None:
         self.node_up.labels(node).set(up)

@@ -1,6 +1,10 @@
 """What is kept of a request when it has ended: its record, its metrics, its log line."""
 
+from collections.abc import Callable
+
 from helexa import logs
+from helexa.conversation import Principal
+from helexa.errors import HelexaError
 from helexa.metrics import Metrics
 from helexa.records import Record, Records
 from helexa.trace import Trace
@@ -12,16 +16,28 @@ log = logs.get("helexa.request")
 CLIENT_LEFT = 499  # the status that nginx made usual for a client that went away
 
 
+Audit = Callable[[HelexaError, Principal, str], None]
+
+
+def unaudited(error: HelexaError, principal: Principal, request_id: str) -> None:
+    """Of a node: whoever asks it has an audit."""
+
+
 class Recorder:
-    def __init__(self, metrics: Metrics, records: Records) -> None:
+    """`audit` hears of every error that a request ended by."""
+
+    def __init__(self, metrics: Metrics, records: Records, audit: Audit = unaudited) -> None:
         self._metrics = metrics
         self._records = records
+        self._audit = audit
 
     def finish(self, trace: Trace) -> None:
         """Called once, when nothing more will happen to the request, however it ended."""
         trace.end("client_left")
         self._records.add(record_of(trace))
         self._count(trace)
+        if trace.error is not None:
+            self._audit(trace.error, trace.principal, trace.request_id)
         log.info("request ended", **line_of(trace))
 
     def _count(self, trace: Trace) -> None:

@@ -17,7 +17,7 @@ from helexa.accounting import Accounts, open_accounts
 from helexa.accounts.provider import Unmetered
 from helexa.actors.node import tick_seconds
 from helexa.capture import Capture
-from helexa.config.read import catalogue_file, read_catalogue
+from helexa.config.read import catalogue_file, read_catalogue, read_config
 from helexa.config.schema import Config, Places
 from helexa.control.accounts import AccountVerbs
 from helexa.control.server import serve as serve_control
@@ -33,6 +33,7 @@ from helexa.logs import Ring
 from helexa.metrics import Metrics
 from helexa.nodes.local import LocalPort
 from helexa.records import Records
+from helexa.reload import Reload
 from helexa.responses import Responses
 from helexa.service import Exit, Notifier, ending, keep_alive, watchdog_seconds
 from helexa.shelf import Shelf
@@ -73,6 +74,7 @@ class Process:
     stopping: Stopping
     make_worker: MakeWorker
     certificates: Certificates
+    reload: Reload
     config_file: Path | None = None
 
 
@@ -94,6 +96,7 @@ async def serve(
     """
     with open_state(places.state_dir) as state:
         shelf = Shelf(catalogue, partial(read_catalogue, config), partial(catalogue_file, config))
+        certs, read = certificates(config), partial(read_config, config_file, environ)
         process = Process(
             config,
             places,
@@ -108,7 +111,8 @@ async def serve(
             Notifier.from_environ(environ),
             Stopping(),
             make_worker,
-            certificates(config),
+            certs,
+            Reload(config, config_file, read, shelf, certs),
             config_file,
         )
         return await run(process, state, environ, greet=greet)
@@ -149,6 +153,7 @@ async def run_all(
             await base.start(keep_alive, process.notifier, every)
         async with AsyncExitStack() as stack:
             accounts = await stack.enter_async_context(accounts_if_enabled(process))
+            process.reload.accounts = accounts
             local = await stack.enter_async_context(node_if_enabled(process, desired))
             front = await stack.enter_async_context(front_if_enabled(process, local))
             urls: dict[str, str] = {}
@@ -163,6 +168,7 @@ async def run_all(
                 urls,
                 lambda: int(trio.current_time() - started_at),
                 lambda: process.stopping.ask("helexa-ctl drain"),
+                process.reload,
                 account_verbs(process, accounts),
             )
             await stack.enter_async_context(
@@ -298,6 +304,7 @@ def roles(
         local,
         front,
         process.certificates,
+        process.ring,
     )
 
 
@@ -328,16 +335,14 @@ def greeting(url: str, model: str) -> str:
 async def heed_signals(
     process: Process, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
 ) -> None:
-    """SIGHUP reads catalogue and certificates again; SIGTERM and SIGINT drain, a second one stops at once."""
+    """SIGHUP reads again what may change; SIGTERM and SIGINT drain, a second one stops at once."""
     wanted = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
     with trio.open_signal_receiver(*wanted) as signals:
         task_status.started()
         async for number in signals:
             if number == signal.SIGHUP:
                 process.notifier.reloading()
-                await process.shelf.reload()
-                for certificate in process.certificates.values():
-                    await certificate.reload()
+                await process.reload()
                 process.notifier.ready()
             elif process.stopping.asked.is_set():
                 raise KeyboardInterrupt

@@ -5,7 +5,7 @@ from contextlib import aclosing
 from typing import Any
 
 import trio
-from attrs import frozen
+from attrs import asdict, frozen
 
 from helexa import __version__
 from helexa.actors.device import DeviceStatus
@@ -13,20 +13,20 @@ from helexa.actors.node import Node
 from helexa.actors.place import ModelState
 from helexa.capture import Capture
 from helexa.control.accounts import AccountVerbs
+from helexa.control.elsewhere import Elsewhere
 from helexa.control.fleet import FleetVerbs
-from helexa.control.limits import why_limit
 from helexa.control.nodes import NodeVerbs
 from helexa.control.protocol import Args, Json
 from helexa.control.server import Verb
 from helexa.control.verbs import capture_verb, logs_verb, requests_verb, why_verb
 from helexa.devices.shapes import discovery_device, status_device
 from helexa.errors import ConfigError, ServiceUnavailable
-from helexa.fleet.pool import Pool
 from helexa.front import Front
 from helexa.host import Host, activation_json, described, entry_of
 from helexa.loads import Loads, LoadSpec
-from helexa.logs import Ring
+from helexa.logs import RING_LINES, Ring
 from helexa.records import Records
+from helexa.reload import Reload
 from helexa.shelf import Shelf
 from helexa.wire.models import write_node_entry
 
@@ -49,6 +49,7 @@ class Control:
     urls: Mapping[str, str]
     uptime_seconds: Callable[[], int]
     drain: Callable[[], None]
+    reload_all: Reload
     accounts: AccountVerbs | None = None
 
     def verbs(self) -> dict[str, Verb]:
@@ -61,7 +62,7 @@ class Control:
             Verb("unload", changes=True, handle=self.unload),
             Verb("reload", changes=True, handle=self.reload),
             Verb("drain", changes=True, handle=self.drain_all),
-            logs_verb(self.ring),
+            Verb("logs", changes=False, handle=self.logs),
             requests_verb(self.records),
             why_verb(self.records),
             capture_verb(self.capture),
@@ -87,11 +88,15 @@ class Control:
         }
         if self.host is not None:
             told |= await self._of_node(self.host)
+        if self.front is not None:
+            told["open"]["slots"] += sum(load.in_flight for *_, load in self.front.doors())
         told["open"]["reservations"] = (
             self.accounts.accounts.ledger.num_open if self.accounts else 0
         )
         if fleet := self.fleet:
             told["nodes"] = fleet.nodes()
+            if self.host is None:
+                told["activation"] = asdict(fleet.fleet.activation)
         yield told
 
     async def _of_node(self, host: Host) -> dict[str, Any]:
@@ -139,14 +144,29 @@ class Control:
                 yield write_node_entry(described(entry, None, "unloaded", None))
 
     async def why_limit(self, args: Args) -> AsyncGenerator[Json, None]:
-        """The terms of a model's context limit."""
-        node, loads = self._needed()
-        entry = await loads.entry_for(LoadSpec(args.text("model")))
-        known = await node.known(entry)
-        state = (await node.status()).model(entry.id)
-        yield why_limit(
-            known, state.status if state else "unloaded", state.pool if state else Pool()
-        )
+        """The terms of a model's context limit, here or on the node that is named."""
+        model = args.text("model")
+        if node := self._elsewhere(args):
+            named = self.shelf.catalogue.resolve(model)
+            yield await self._others.limit(node, named.id if named else model)
+        elif self.host is None or self.loads is None:
+            raise ServiceUnavailable(
+                "this helexa is a gateway alone: name the node that is meant with --node"
+            )
+        else:
+            yield await self.host.limit_json(await self.loads.entry_for(LoadSpec(model)))
+
+    async def logs(self, args: Args) -> AsyncGenerator[Json, None]:
+        """The last lines of this process, or of the node that is named, and with `follow` new ones."""
+        node = self._elsewhere(args)
+        if node is None:
+            items = logs_verb(self.ring).handle(args)
+        else:
+            lines = int(args.number("lines", 100, RING_LINES))
+            items = self._others.logs(node, lines, follow=args.flag("follow"))
+        async with aclosing(items):
+            async for item in items:
+                yield item
 
     async def load(self, args: Args) -> AsyncGenerator[Json, None]:
         if self._means_fleet(args):
@@ -174,10 +194,10 @@ class Control:
         yield {"message": f"{model} is unloaded"}
 
     async def reload(self, args: Args) -> AsyncGenerator[Json, None]:
-        mistakes = await self.shelf.reload()
-        if mistakes:
-            raise ConfigError([*mistakes, "the old catalogue is kept"])
-        yield {"message": f"the catalogue has {len(self.shelf.catalogue.models)} models"}
+        done = await self.reload_all()
+        if done.mistakes:
+            raise ConfigError([*done.mistakes, *done.told])
+        yield {"message": "; ".join(done.told)}
 
     async def drain_all(self, args: Args) -> AsyncGenerator[Json, None]:
         node = args.optional_text("node")
@@ -187,6 +207,18 @@ class Control:
         self.drain()
         yield {"message": "no more requests are taken; helexa stops when those in hand are done"}
         await trio.sleep_forever()
+
+    def _elsewhere(self, args: Args) -> str | None:
+        """The node that is named, unless that is this process's own."""
+        node = args.optional_text("node")
+        if node is None or (self.host is not None and node == self.host.node.name):
+            return None
+        self._fleet_needed()
+        return node
+
+    @property
+    def _others(self) -> Elsewhere:
+        return Elsewhere(self.front.clients if self.front else {})
 
     def _means_fleet(self, args: Args) -> bool:
         """Whether the nodes of a gateway are meant, and not what this process has itself."""
@@ -226,6 +258,7 @@ def model_json(state: ModelState) -> dict[str, Any]:
         "tokens_per_second": round(state.tokens_per_second, 2),
         "kv_tokens": state.pool.held_tokens,
         "kv_pool_tokens": state.pool.tokens,
+        "quant": state.choice.quant,
         "kv_bytes_per_token": state.pool.bytes_per_token,
         "prefix_cache": {
             "tokens": state.pool.use.cached_tokens,

@@ -45,7 +45,6 @@ def test_pure_rooms_know_neither_trio_nor_the_network(name: str) -> None:
         "hypercorn",
         "socket",
         "httpx2",
-        "httpcore2",
     }
 
 

@@ -6,7 +6,9 @@
 nginx takes part where it is installed, LiteLLM where a directory is given for it: an environment of
 its own is made there with pip.  One table: requests per second, the time to the first chunk and the
 latency of a chunk beyond those of the upstream asked directly, chunks per second in a burst, CPU per
-chunk and per request, memory.
+chunk and per request, memory.  The last column is how many times better helexa is than LiteLLM.
+
+On a machine that does other work, too, only the rows of CPU and memory mean something.
 """
 
 import argparse
@@ -37,7 +39,8 @@ class Row:
     chunk: list[float] = field(factory=list)
     chunks_per_second: float = 0.0
     cpu_per_chunk: float = 0.0
-    cpu_per_request: float = 0.0
+    cpu_per_paced_chunk: float = 0.0
+    cpu_per_request: dict[int, float] = field(factory=dict)
     memory_mb: float = 0.0
 
 
@@ -106,7 +109,7 @@ async def measure(side: Side, scale: float) -> Row:
         count = max(at_once, int((200 + 20 * at_once) * scale))
         cpu, seconds = await requests(side, at_once, count)
         row.per_second[at_once] = count / seconds
-        row.cpu_per_request = cpu / count
+        row.cpu_per_request[at_once] = cpu / count
     await paced(side, row, int(200 * scale))
     await burst(side, row, int(5000 * scale))
     row.memory_mb = side.memory_mb()
@@ -134,8 +137,10 @@ async def paced(side: Side, row: Row, chunks: int) -> None:
             row.first.append(first)
             row.chunk += ages
 
-    for _ in range(3):
-        await asyncio.gather(*(work() for _ in range(STREAMS)))
+    with timed(side) as took:
+        for _ in range(3):
+            await asyncio.gather(*(work() for _ in range(STREAMS)))
+    row.cpu_per_paced_chunk = took()[0] / (3 * STREAMS * chunks)
 
 
 async def burst(side: Side, row: Row, chunks: int) -> None:
@@ -164,7 +169,7 @@ def timed(side: Side) -> Iterator[Callable[[], tuple[float, float]]]:
 
 def print_table(rows: list[Row]) -> None:
     direct = rows[0]
-    print(f"{'':34}" + "".join(f"{row.name:>12}" for row in rows) + "   helexa : litellm")
+    print(f"{'':34}" + "".join(f"{row.name:>12}" for row in rows) + "      better")
     for at_once in AT_ONCE:
         numbers = [row.per_second[at_once] for row in rows]
         line(f"requests/s, {at_once} at once", numbers, rows)
@@ -172,18 +177,24 @@ def print_table(rows: list[Row]) -> None:
         for name, share in (("p50", 0.5), ("p99", 0.99)):
             base = quantile(getattr(direct, part), share)
             added = [1e3 * (quantile(getattr(row, part), share) - base) for row in rows]
-            line(f"{what}, {name}", added, rows)
+            line(f"{what}, {name}", added, rows, less_is_better=True)
     line("burst, chunks/s", [row.chunks_per_second for row in rows], rows)
-    line("CPU per chunk, µs", [1e6 * row.cpu_per_chunk for row in rows], rows)
-    line("CPU per request, µs", [1e6 * row.cpu_per_request for row in rows], rows)
-    line("memory, MB", [row.memory_mb for row in rows], rows)
+    for at_once in AT_ONCE:
+        costs = [1e3 * row.cpu_per_request[at_once] for row in rows]
+        line(f"CPU per request, {at_once} at once, ms", costs, rows, less_is_better=True)
+    costs = [1e6 * row.cpu_per_chunk for row in rows]
+    line("CPU per chunk of a burst, µs", costs, rows, less_is_better=True)
+    costs = [1e6 * row.cpu_per_paced_chunk for row in rows]
+    line("CPU per chunk every 10 ms, µs", costs, rows, less_is_better=True)
+    line("memory, MB", [row.memory_mb for row in rows], rows, less_is_better=True)
 
 
-def line(what: str, numbers: list[float], rows: list[Row]) -> None:
+def line(what: str, numbers: list[float], rows: list[Row], *, less_is_better: bool = False) -> None:
     named = {row.name: number for row, number in zip(rows, numbers, strict=True)}
     ratio = ""
-    if named.get("litellm"):
-        ratio = f"{named['helexa'] / named['litellm']:12.2f}"
+    if min(named["helexa"], named.get("litellm", 0.0)) > 0:
+        times = named["helexa"] / named["litellm"]
+        ratio = f"{1 / times if less_is_better else times:12.2f}"
     print(f"{what:34}" + "".join(f"{number:12.2f}" for number in numbers) + ratio)
 
 

@@ -23,10 +23,13 @@ from torch import Tensor
 
 from helexa.engine.kv.memory import Memory
 from helexa.engine.kv.spans import rounded
+from helexa.engine.kv.trial import sequence_of
 from helexa.engine.loader import LoadedModel, load
 from helexa.engine.orders import Dtype, KvDtype, Load, Quant
 from helexa.engine.quant.linear import PACKED_ROWS
 from helexa.engine.room import make_room
+from helexa.engine.runner import Runner
+from helexa.engine.scheduler import Chunk
 from helexa.errors import HelexaError, StoreError
 
 TEXT = Path(__file__).parent.parent / "tests/engine/texts/harbour.txt"
@@ -93,12 +96,11 @@ def measured(
 ) -> Measured:
     order = Load(1, path.name, path, device, dtype, 1, len(ids), quant=quant, kv_dtype=kv_dtype)
     loaded = loaded_model(order)
-    memory, _, alone = make_room(order, loaded)
+    memory, runner, alone = make_room(order, loaded)
     if alone and kv_dtype != "auto":
         raise StoreError(f"its sequences run one at a time, with caches of their own: {alone}")
-    parts = list(own_cache(loaded, ids, quant) if alone else from_pool(loaded, memory, ids, quant))
-    scores = torch.cat(parts).log_softmax(-1)
-    return Measured(loaded.weights_bytes, memory.layers.bytes_per_token, scores)
+    scores = torch.cat(list(logits(loaded, memory, runner, ids, quant))).log_softmax(-1)
+    return Measured(runner.weights_bytes, memory.layers.bytes_per_token, scores)
 
 
 def loaded_model(order: Load) -> LoadedModel:
@@ -111,33 +113,16 @@ def loaded_model(order: Load) -> LoadedModel:
             return model
 
 
-def from_pool(
-    loaded: LoadedModel, memory: Memory, ids: list[int], quant: Quant
+def logits(
+    loaded: LoadedModel, memory: Memory, runner: Runner, ids: list[int], quant: Quant
 ) -> Iterator[Tensor]:
-    """The logits, a few tokens at a time."""
+    """As the engine computes them, a few tokens at a time."""
+    sequence = sequence_of(1, ids, loaded)
     memory.begin(1, ids, "", rounded(len(ids)), reuses=False)
     for start, part in parts_of(ids, PACKED_ROWS if quant == "int4+bf16" else KV_TOKENS):
-        places = torch.arange(start, start + len(part))[None]
-        with memory.layers.passing([memory.segment(1, start, len(part))]):
-            output = loaded.model(
-                input_ids=torch.tensor([part], device=loaded.device),
-                position_ids=places.to(loaded.device),
-                past_key_values=memory.layers,
-                use_cache=True,
-            )
+        found = runner.whole(Chunk(1, start, len(part), samples=True), sequence)
         memory.advance(1, ids, start + len(part))
-        yield output.logits[0].float().cpu()
-
-
-def own_cache(loaded: LoadedModel, ids: list[int], quant: Quant) -> Iterator[Tensor]:
-    """The same with transformers' cache."""
-    cache = None
-    for _, part in parts_of(ids, PACKED_ROWS if quant == "int4+bf16" else len(ids)):
-        output = loaded.model(
-            torch.tensor([part], device=loaded.device), past_key_values=cache, use_cache=True
-        )
-        cache = output.past_key_values
-        yield output.logits[0].float().cpu()
+        yield found.float().cpu()
 
 
 def parts_of(ids: list[int], width: int) -> Iterator[tuple[int, list[int]]]:

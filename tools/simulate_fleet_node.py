@@ -7,6 +7,7 @@ import trio
 from attrs import define, field
 from simulate_fleet_traffic import NODE_MB, WIDTH, Ask, Scene
 
+from helexa.actors.place import Asker
 from helexa.conversation import Events, Principal
 from helexa.errors import Busy, ModelBusy, ModelNotFound, NotLoaded
 from helexa.fleet.admission import Line, Rules
@@ -68,7 +69,7 @@ class SimNode:
         now = trio.current_time()
         return NodeView(self.name, "helexa", devices=devices, models=views, seen_at=now)
 
-    async def load(self, entry: CatalogueModel) -> None:
+    async def load(self, entry: CatalogueModel, by: Asker = "request") -> None:
         self._check()
         place(entry.id, entry.vram_mb, 0, [self.room])
         model = self.models[entry.id] = SimModel(entry.vram_mb)

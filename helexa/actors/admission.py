@@ -6,7 +6,7 @@ between two messages, and not by whoever read a status a moment ago.
 
 import itertools
 import sys
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 
 import trio
@@ -15,11 +15,12 @@ from attrs import define, field, frozen
 from helexa.actors.mailbox import Mailbox, Reply, Request
 from helexa.conversation import Principal, Progress
 from helexa.errors import ActorDown, Busy, HelexaError, ModelBusy, PrincipalBusy
-from helexa.fleet.admission import Decision, Line, Rules, queued_because
+from helexa.fleet.admission import Decision, Line, Rules, Verdict, queued_because
 from helexa.fleet.pace import Demand, Pace, Spent
 from helexa.fleet.queue import Order
 from helexa.fleet.share import Share
 from helexa.fleet.turns import Ticket
+from helexa.trace import Trace
 
 EXACT_UP_TO = 100  # who wait: beyond it, places come from an order two seconds old at most
 ORDER_SECONDS = 2.0
@@ -81,9 +82,22 @@ class Occupancy:
     expected_wait_seconds: float = 0.0
 
 
+def unheard(verdict: Verdict) -> None:
+    """The default of `on_verdict`."""
+
+
 class Admission:
-    def __init__(self, model: str, rules: Rules, max_wait_seconds: float) -> None:
+    """`on_verdict` hears of every request what became of it at the door."""
+
+    def __init__(
+        self,
+        model: str,
+        rules: Rules,
+        max_wait_seconds: float,
+        on_verdict: Callable[[Verdict], None] = unheard,
+    ) -> None:
         self.rules = rules
+        self._on_verdict = on_verdict
         self._model = model
         self._max_wait_seconds = max_wait_seconds
         self._mailbox: Mailbox[Enter | Leave | Close] = Mailbox(f"admission of {model}")
@@ -117,11 +131,26 @@ class Admission:
         ticket = Ticket(next(self._ids), principal, slots, self._pace.cost(demand), share)
         return Slot(ticket, demand.answers)
 
-    async def enter(self, slot: Slot) -> str:
-        """Ask to start: why not yet, if it must `wait`.  Raises Busy, PrincipalBusy or ModelGone.
+    async def admit(
+        self, slot: Slot, trace: Trace, tick_seconds: float
+    ) -> AsyncGenerator[Progress, None]:
+        """Progress until the request of `trace` may start.  Busy, PrincipalBusy or ModelGone.
 
         Whatever happens, the caller gives the slot back with `leave`.
         """
+        asked_at = trio.current_time()
+        if why := await self.enter(slot):
+            trace.note(why)
+            async with aclosing(self.wait(slot, tick_seconds)) as waiting:
+                async for progress in waiting:
+                    trace.queue_seconds = trio.current_time() - asked_at
+                    yield progress
+        trace.admitted_at = trio.current_time()
+        trace.queue_seconds = trace.admitted_at - asked_at
+        trace.note(f"admitted after {trace.queue_seconds:.3f} s")
+
+    async def enter(self, slot: Slot) -> str:
+        """Ask to start: why not yet, if it must `wait`.  Raises Busy, PrincipalBusy or ModelGone."""
         try:
             why = await self._mailbox.ask(Enter(slot.ticket, slot.turn))
         except Closed:
@@ -137,6 +166,7 @@ class Admission:
             async for _ in ticks:
                 yield Progress("queued", self._place(slot.ticket), len(self._line.waiting))
         if not slot.turn.given:
+            self._on_verdict("waited_too_long")
             raise self._waited_too_long(slot.ticket)
         try:
             await slot.turn.wait()
@@ -178,6 +208,7 @@ class Admission:
         ticket = enter.ticket
         self._turns[ticket.id] = enter.turn
         decision, admitted = self._line.arrive(ticket)
+        self._on_verdict(decision)
         self._start(admitted)
         if decision == "admitted":
             return ""
@@ -231,8 +262,9 @@ class Admission:
     def _refused(self, decision: Decision, ticket: Ticket) -> HelexaError:
         seconds = max(1.0, self._expected_wait(ticket))
         if decision == "queue_full":
-            why = f"the model is busy: {len(self._line.waiting)} requests wait already"
-            return Busy(why, retry_after=seconds)
+            number = len(self._line.waiting)
+            others = "1 request waits" if number == 1 else f"{number} requests wait"
+            return Busy(f"the model is busy: {others} already", retry_after=seconds)
         if decision == "own_queue_full":
             own_waiting = self._line.standing(ticket, 0).own_waiting
             why = (

@@ -102,15 +102,21 @@ class Fleet:
         return [each for each in found if each is not None]
 
     def acquire(
-        self, entry: CatalogueModel, *, session: str = "", avoid: frozenset[str] = frozenset()
+        self,
+        entry: CatalogueModel,
+        *,
+        session: str = "",
+        avoid: frozenset[str] = frozenset(),
+        kind: NodeKind | None = None,
     ) -> Acquire:
         """Ask for a node; wait on the `reply` of what this returns, with `reply.ticks` and `progress()`.
 
         Nodes in `avoid` get it only after a load.  Where only those have the model, the reply is
-        `routing.NoOther`: raise what they said instead.
+        `routing.NoOther`: raise what they said instead.  With `kind` only nodes of that kind are meant,
+        and nothing is loaded or waited for.
         Raises Busy at once where the fleet has too much to do.
         """
-        acquire = Acquire(entry, session, avoid)
+        acquire = Acquire(entry, session, avoid, kind)
         self._mailbox.post(acquire)
         return acquire
 

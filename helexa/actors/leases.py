@@ -7,6 +7,7 @@ from attrs import define, field, frozen
 from helexa.actors.mailbox import Request
 from helexa.conversation import Phase, Progress
 from helexa.fleet.catalogue import CatalogueModel
+from helexa.fleet.view import NodeKind
 
 How = Literal["ok", "failed", "lost", "refused", "gone", "cancelled"]
 
@@ -53,11 +54,15 @@ class Waits:
 
 @frozen(eq=False)
 class Acquire(Request[Lease]):
-    """A request that wants a node.  Wait on `reply`; whatever happens, give it to `Fleet.leave`."""
+    """A request that wants a node.  Wait on `reply`; whatever happens, give it to `Fleet.leave`.
+
+    `kind` is that of the nodes which can answer it, where not all can: nothing is loaded for it then.
+    """
 
     entry: CatalogueModel
     session: str = ""
     avoid: frozenset[str] = frozenset()
+    kind: NodeKind | None = None
     waits: Waits = field(factory=Waits, init=False, repr=False)
 
     def progress(self) -> Progress:

@@ -18,7 +18,13 @@ from helexa.actors.pins import Pins
 from helexa.actors.planner import Planner
 from helexa.actors.snapshot import option_of
 from helexa.config.schema import Config
-from helexa.errors import Busy, HelexaError, InsufficientVram
+from helexa.errors import (
+    Busy,
+    HelexaError,
+    InsufficientVram,
+    ModelNotFound,
+    ServiceUnavailable,
+)
 from helexa.fleet.catalogue import CatalogueModel
 from helexa.fleet.routing import NoOther, Route, route
 from helexa.fleet.site import ANY, Plan
@@ -60,6 +66,9 @@ class Loading:
 
     def acquire(self, acquire: Acquire) -> None:
         """Lease it a node, or let it wait.  The errors are those of `routing.route`, and Busy."""
+        if acquire.kind is not None:
+            self._lease_now(acquire)
+            return
         line = self.board.line(acquire.entry.id)
         if line is None or not line.waiting:
             found = self._route(acquire)
@@ -107,6 +116,18 @@ class Loading:
             if line is not None and told is not None:
                 line.show(told.done_bytes, told.total_bytes)
 
+    def _lease_now(self, acquire: Acquire) -> None:
+        """Lease it one of the nodes that can answer it; it waits for none."""
+        found = self._route(acquire)
+        if found is None:
+            raise nobody(acquire, bool(self._having(acquire)))
+        self._lease(acquire, found.node, found.why)
+
+    def _having(self, acquire: Acquire) -> list[Member]:
+        """The nodes that tell of its model, of those that can answer it."""
+        having = self.members.having(acquire.entry.id)
+        return [each for each in having if acquire.kind in (None, each.view.kind)]
+
     def _check_waiters(self) -> None:
         most = self.config.fleet.max_load_waiters
         if self.board.num_waiting >= most:
@@ -119,7 +140,7 @@ class Loading:
         model, now = acquire.entry.id, self.now()
         options = [
             option_of(member, model, now, self._admits(member, model, due=due, paced=paced))
-            for member in self.members.having(model)
+            for member in self._having(acquire)
         ]
         return route(model, options, acquire.session, acquire.avoid)
 
@@ -281,6 +302,7 @@ class Loading:
             asked_at=min(line.since, self.now()),
             seconds=math.inf if line.asks else self.config.fleet.load_wait_secs,
             for_requests=bool(line.waiting),
+            by="operator" if any(ask.by == "operator" for ask in line.asks) else "request",
         )
         line.show(0, 0)
         log.info("loading", model=line.entry.id, node=found.node, why=found.why)
@@ -377,3 +399,16 @@ class Loading:
             reason=error.message,
             retry_in=round(failure.rest(self.now())),
         )
+
+
+def nobody(acquire: Acquire, is_somewhere: bool) -> HelexaError:
+    """Why nodes of one kind cannot answer, be it for now."""
+    model, kind = acquire.entry.id, acquire.kind
+    if is_somewhere:
+        return ServiceUnavailable(
+            f"no node of kind {kind} that has model {model} takes requests now", retry_after=5
+        )
+    return ModelNotFound(
+        f"model {model} is on no node of kind {kind}, and only those answer such requests",
+        param="model",
+    )

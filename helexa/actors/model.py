@@ -3,7 +3,7 @@
 Its nursery holds the model's admission actor, so that the door dies and restarts with the room.
 """
 
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import aclosing, contextmanager
 
 import trio
@@ -15,7 +15,7 @@ from helexa.actors.device import Device, Inbox
 from helexa.actors.generation import Generation
 from helexa.average import smoothed
 from helexa.config.schema import PrefixCache
-from helexa.conversation import Conversation, Events, Progress
+from helexa.conversation import Conversation, Events
 from helexa.engine.orders import (
     Crashed,
     Dtype,
@@ -27,7 +27,7 @@ from helexa.engine.orders import (
     Quant,
     Unloaded,
 )
-from helexa.fleet.admission import Rules
+from helexa.fleet.admission import Rules, Verdict
 from helexa.fleet.claim import Grant
 from helexa.fleet.known import Known
 from helexa.fleet.pool import Counted, Pool, check_fits, counted, is_sized, pool_of, salt_of
@@ -97,7 +97,15 @@ class PrefixesUsed:
     counted: Counted
 
 
-ModelNews = Ready | Recovering | LoadMoved | Prefilled | PrefixesUsed
+@frozen
+class Decided:
+    """What became of a request at the model's door."""
+
+    model: str
+    verdict: Verdict
+
+
+ModelNews = Ready | Recovering | LoadMoved | Prefilled | PrefixesUsed | Decided
 
 
 @define(eq=False)
@@ -191,7 +199,7 @@ class Model:
         check_fits(generation.longest_prompt, hosted.known.limit, self._pool)
         slot = admission.slot(trace.principal, trace.share, generation.demand)
         try:
-            async with aclosing(self._enter(admission, slot, trace, tick_seconds)) as waiting:
+            async with aclosing(admission.admit(slot, trace, tick_seconds)) as waiting:
                 async for progress in waiting:
                     yield [progress]
             with self._counting(generation, slot):
@@ -200,20 +208,6 @@ class Model:
                         yield batch
         finally:
             admission.leave(slot)
-
-    async def _enter(
-        self, admission: Admission, slot: Slot, trace: Trace, tick_seconds: float
-    ) -> AsyncGenerator[Progress, None]:
-        asked_at = trio.current_time()
-        if why := await admission.enter(slot):
-            trace.note(why)
-            async with aclosing(admission.wait(slot, tick_seconds)) as waiting:
-                async for progress in waiting:
-                    trace.queue_seconds = trio.current_time() - asked_at
-                    yield progress
-        trace.admitted_at = trio.current_time()
-        trace.queue_seconds = trace.admitted_at - asked_at
-        trace.note(f"admitted after {trace.queue_seconds:.3f} s")
 
     @contextmanager
     def _counting(self, generation: Generation, slot: Slot) -> Iterator[None]:
@@ -248,7 +242,9 @@ class Model:
             ready = await self._until_loaded(inbox)
             loaded, self._uid = True, uid
             hosted = self.hosted
-            admission = Admission(hosted.id, hosted.rules, hosted.max_wait_seconds)
+            admission = Admission(
+                hosted.id, hosted.rules, hosted.max_wait_seconds, self._tell_verdict
+            )
             async with trio.open_nursery() as nursery:
                 await nursery.start(admission.run)
                 self._admission = admission
@@ -319,6 +315,9 @@ class Model:
         self._crash = notice.reason if isinstance(notice, Crashed) else str(notice)
         self._tell(Recovering(self.hosted.id))  # at once: a request may look for the model now
         serving.cancel()
+
+    def _tell_verdict(self, verdict: Verdict) -> None:
+        self._tell(Decided(self.hosted.id, verdict))
 
     def _use(self, use: KvUse) -> None:
         news = counted(self._pool.use, use)

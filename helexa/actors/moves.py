@@ -7,6 +7,7 @@ from attrs import define, field, frozen
 
 from helexa import logs
 from helexa.actors.mailbox import Request
+from helexa.actors.place import Asker
 from helexa.errors import HelexaError, ModelBusy, ModelNotFound, ServiceUnavailable
 from helexa.fleet.catalogue import CatalogueModel
 from helexa.fleet.view import NodeView
@@ -31,8 +32,9 @@ class Move:
     """One change on one node: `evict` leave in order, then `entry` is loaded if there is one.
 
     `drained` are those of them that leave whatever they do: their answers may take the node's time.
-    `asked_at` is since when somebody waits for the model, `for_requests` whether requests do, `cause` a
-    word for the metrics.  The task writes `gone`, `refused` when a victim stays, and its times.
+    `asked_at` is since when somebody waits for the model, `for_requests` whether requests do, `by` who
+    asks for the load, `cause` a word for the metrics.  The task writes `gone`, `refused` when a victim
+    stays, and its times.
     """
 
     node: str
@@ -46,6 +48,7 @@ class Move:
     lost: str = ""  # why the node was found lost meanwhile
     cause: str = "room"
     for_requests: bool = False
+    by: Asker = "request"
     load_seconds: float = 0.0
     ended_at: float = 0.0
     gone: list[str] = field(factory=list)
@@ -112,7 +115,7 @@ async def load(move: Move, entry: CatalogueModel, port: NodePort) -> None:
     began_at = trio.current_time()
     try:
         with trio.fail_after(move.seconds):
-            await port.load(entry)
+            await port.load(entry, move.by)
         move.load_seconds = trio.current_time() - began_at
     except trio.TooSlowError:
         raise ServiceUnavailable(

@@ -19,6 +19,7 @@ from helexa.actors.devices import Devices
 from helexa.actors.learned import Learned
 from helexa.actors.mailbox import Mailbox
 from helexa.actors.model import (
+    Decided,
     LoadMoved,
     Model,
     ModelNews,
@@ -98,6 +99,7 @@ class Node:
         self.name = config.node.name
         self._config = config
         self._devices = Devices(config, devices, learned or Learned())
+        self.choice = self._devices.choice  # how a load would keep a model's weights
         self._placing = Placing(self._devices)
         self._library = library
         self._desired = desired
@@ -264,6 +266,8 @@ class Node:
                 self._recovering(place)
             case Prefilled(model, tokens, seconds):
                 self._devices.learned.prefilled(model, tokens, seconds)
+            case Decided(model, verdict):
+                self._metrics.decided(model, self.name, verdict)
             case PrefixesUsed(model, counted):
                 self._metrics.prefixes_used(model, self.name, counted)
             case Gone(error):
@@ -347,8 +351,7 @@ class Node:
         known = await self._library.known(entry)
         hosted, device = await self._placing.place(place, known, self._places.values())
         place.model = model = Model(hosted, device, partial(self._tell, place))
-        name = f"model {entry.id}"
-        await keep_running(name, model.run, self._policy, on_crash=self._count_crash)
+        await keep_running(f"model {entry.id}", model.run, self._policy, on_crash=self._count_crash)
 
     def _show_fetch(self, place: Place) -> Callable[[str, int, int], None]:
         """Progress of a download, told from its thread."""

@@ -10,9 +10,9 @@ from helexa.http.address import check_peers, split_address, split_authority
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 MODEL_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@+/-]{0,199}")
 PRINCIPAL = re.compile(r"[!-~]{1,128}")
-KEY_HASH = re.compile(r"sha256:[0-9a-f]{64}")
+SECRET_HASH = re.compile(r"sha256:[0-9a-f]{64}")
 ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s]+/?", re.IGNORECASE)
-SOURCE_KINDS = ("hf:", "path:", "gguf:", "pypi:")
+SOURCE_KINDS = ("hf:", "path:", "gguf:", "pypi:", "node:")
 
 # Text that may hold line breaks and control characters, as no other text of a file may.
 Prose = NewType("Prose", str)
@@ -85,9 +85,9 @@ def optional_principal(_: object, __: object, value: str) -> None:
         principal(None, None, value)
 
 
-def key_hash(_: object, __: object, value: str) -> None:
-    if value and not KEY_HASH.fullmatch(value):
-        raise Unfit('"sha256:" and the 64 hexadecimal digits of a key\'s SHA-256', value)
+def secret_hash(_: object, __: object, value: str) -> None:
+    if value and not SECRET_HASH.fullmatch(value):
+        raise Unfit('"sha256:" and the 64 hexadecimal digits of a SHA-256', value)
 
 
 def token(_: object, __: object, value: str) -> None:

@@ -17,6 +17,9 @@ def node_rules(config: Config) -> Iterator[Mistake]:
         if node.models and node.kind != "openai":
             text = f"is for openai upstreams: a {node.kind} node serves what it is asked to load"
             yield Mistake((*path, "models"), text)
+        if node.max_in_flight and node.kind != "openai":
+            text = f"is for openai upstreams: a {node.kind} node keeps its own queue"
+            yield Mistake((*path, "max_in_flight"), text)
         if node.inference_endpoints and node.kind != "neuron":
             text = "is for neurons: other nodes answer at their own endpoint"
             yield Mistake((*path, "inference_endpoints"), text)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from helexa.config.checks import NAME
-from helexa.config.schema import Config
+from helexa.config.schema import Config, Metrics, Node
 from helexa.config.structure import Mistake
 from helexa.fleet.catalogue import Catalogue
 from helexa.http.address import check_binding, split_address
@@ -33,11 +33,16 @@ def roles(config: Config) -> Iterator[Mistake]:
 def doors(config: Config) -> Iterator[Mistake]:
     """Nobody opens a port to a network by accident."""
     for section, listener in listeners(config).items():
-        is_guarded = config.accounts.require_auth if section == "gateway" else bool(listener.token)
-        needed = "accounts.require_auth" if section == "gateway" else "a token"
+        is_gateway = section == "gateway"
+        is_guarded = config.accounts.require_auth if is_gateway else has_token(listener)
+        needed = "accounts.require_auth" if is_gateway else "a token"
         if text := check_binding(listener.listen, is_guarded, listener.allow_open, needed):
             follows = ((section, "allow_open"), (section, "token"), ("accounts", "require_auth"))
             yield Mistake((section, "listen"), text, follows=follows)
+
+
+def has_token(listener: Node | Metrics) -> bool:
+    return bool(listener.token or listener.token_hash)
 
 
 def addresses(config: Config) -> Iterator[Mistake]:

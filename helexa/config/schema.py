@@ -53,6 +53,7 @@ class Node:
     allowed_hosts: tuple[str, ...] = field(default=(), validator=checks.hosts)
     allowed_origins: tuple[str, ...] = field(default=(), validator=checks.origins)
     token: str = field(default="", repr=False, validator=checks.token)
+    token_hash: str = field(default="", repr=False, validator=checks.secret_hash)
     token_file: str = field(default="", validator=checks.secret_file)
     trusted_peers: tuple[str, ...] = field(default=(), validator=checks.networks)
     tls_cert: str = field(default="", validator=checks.path)
@@ -69,6 +70,7 @@ class Metrics:
     allowed_hosts: tuple[str, ...] = field(default=(), validator=checks.hosts)
     allowed_origins: tuple[str, ...] = field(default=(), validator=checks.origins)
     token: str = field(default="", repr=False, validator=checks.token)
+    token_hash: str = field(default="", repr=False, validator=checks.secret_hash)
     token_file: str = field(default="", validator=checks.secret_file)
 
 
@@ -137,7 +139,7 @@ class AccountKey:
     account_id: str = field(validator=checks.principal)
     key_id: str = field(default="", validator=checks.optional_principal)
     key: str = field(default="", repr=False, validator=checks.token)
-    key_hash: str = field(default="", repr=False, validator=checks.key_hash)
+    key_hash: str = field(default="", repr=False, validator=checks.secret_hash)
     key_file: str = field(default="", validator=checks.secret_file)
     hard_cap: int | None = field(default=None, validator=not_negative)
     hard_cap_usd: float | None = field(default=None, validator=not_negative)
@@ -196,6 +198,7 @@ class RemoteNode:
     tls_ca: str = field(default="", validator=checks.path)
     inference_endpoints: tuple[str, ...] = field(default=(), validator=checks.urls)
     models: tuple[str, ...] = field(default=(), validator=checks.model_ids)
+    max_in_flight: int = field(default=0, validator=not_negative)
     dialects: tuple[Literal["chat", "completions", "responses", "messages"], ...] = ()
 
 

@@ -11,6 +11,8 @@ from helexa.config.lines import KeyPath
 from helexa.config.schema import AccountKey, Config, Metrics, Node, RemoteNode
 from helexa.config.structure import Mistake
 
+TOKENS = ("token", "token_hash", "token_file")  # what is sent cannot be a hash, so nodes have none
+
 Holder = TypeVar("Holder", Node, Metrics, RemoteNode)
 
 
@@ -46,11 +48,11 @@ def file_mistakes(config: Config) -> Iterator[Mistake]:
 
 
 def token_file_mistakes(holder: Node | Metrics | RemoteNode, path: KeyPath) -> Iterator[Mistake]:
-    path = (*path, "token_file")
-    if holder.token and holder.token_file:
-        yield Mistake(path, "stands beside token: leave one of them out")
-    else:
-        yield from mistake_of(holder.token_file, path)
+    given = [name for name in TOKENS if getattr(holder, name, "")]
+    for name in given[1:]:
+        yield Mistake((*path, name), f"stands beside {given[0]}: leave one of them out")
+    if given == ["token_file"]:
+        yield from mistake_of(holder.token_file, (*path, "token_file"))
 
 
 def mistake_of(file: str, path: KeyPath) -> Iterator[Mistake]:

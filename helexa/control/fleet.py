@@ -83,6 +83,7 @@ def node_json(view: NodeView) -> dict[str, Any]:
         "why_down": view.why_down,
         "version": view.version,
         "activation": view.activation,
+        "stored": None if view.stored is None else sorted(view.stored),
         "devices": [device_json(device) for device in view.devices],
         "models": [model_json(view, model) for model in view.models],
     }

@@ -6,14 +6,17 @@ from helexa.fleet.entry import ModelStatus
 from helexa.fleet.known import Known
 from helexa.fleet.limits import Terms
 from helexa.fleet.pool import Pool
+from helexa.fleet.quant import Choice
 
 Json = Any
 
 
-def why_limit(known: Known, status: ModelStatus, pool: Pool = Pool()) -> dict[str, Json]:
+def why_limit(
+    known: Known, status: ModelStatus, pool: Pool = Pool(), choice: Choice = Choice("none")
+) -> dict[str, Json]:
     """One model's limit with every term: the tokens that it allows, None where it bounds nothing.
 
-    `pool` is what a loaded model has, which the terms only foretold.
+    `pool` is what a loaded model has, which the terms only foretold; `choice` is how its weights are kept.
     """
     terms, limit = known.terms, known.limit
     tokens = {**terms.bounds, "max_prompt_tokens": terms.max_prompt_tokens or None}
@@ -26,6 +29,8 @@ def why_limit(known: Known, status: ModelStatus, pool: Pool = Pool()) -> dict[st
         "limit": {"context": limit.context, "input": limit.input, "output": limit.output},
         "limit_estimated": status != "loaded",
         "binds": terms.binds,
+        "quant": choice.quant,
+        "quant_reason": choice.reason,
         "terms": [
             {"name": name, "tokens": tokens.get(name), "from": text} for name, text in texts.items()
         ],

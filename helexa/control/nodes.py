@@ -40,24 +40,27 @@ class NodeVerbs:
     async def list(self, args: Args) -> AsyncGenerator[Json, None]:
         now = trio.current_time()
         for view in self.watched.views:
-            told = node_json(view, self.watched.breaker_of(view.name), now)
+            told = watched_json(view, self.watched.breaker_of(view.name), now)
             client = self.clients.get(view.name)
             yield told | {"url": view.url or (client.endpoint if client else "")}
 
     async def test(self, args: Args) -> AsyncGenerator[Json, None]:
         """What is found of one node, line by line."""
-        async with aclosing(probe(self._client(args.text("node")))) as findings:
+        client = client_of(self.clients, args.text("node"))
+        async with aclosing(probe(client)) as findings:
             async for finding in findings:
                 yield asdict(finding)
 
-    def _client(self, name: str) -> Client:
-        if name in self.clients:
-            return self.clients[name]
-        known = ", ".join(self.clients) or "none"
-        raise NotFound(f"[[nodes]] has no {name[:80]!r}; it has {known}", param="node")
+
+def client_of(clients: Mapping[str, Client], name: str) -> Client:
+    """The client of the node that is named; NotFound where there is none."""
+    if name in clients:
+        return clients[name]
+    known = ", ".join(clients) or "none"
+    raise NotFound(f"[[nodes]] has no {name[:80]!r}; it has {known}", param="node")
 
 
-def node_json(view: NodeView, breaker: Breaker, now: float) -> dict[str, Any]:
+def watched_json(view: NodeView, breaker: Breaker, now: float) -> dict[str, Any]:
     """`seen_secs_ago` is None of a node that was never reached."""
     is_open = breaker.state == "open"
     return {

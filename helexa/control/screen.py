@@ -6,6 +6,7 @@ A field that is missing is left out, so that an older or newer daemon can be sho
 from collections.abc import Iterator
 from typing import Any
 
+from helexa.control import fleet_screen
 from helexa.control.layout import bar, clock, duration, gigabytes, seconds, table
 from helexa.escape import escape
 
@@ -22,6 +23,8 @@ def status(told: Json, *, plain: bool = False) -> str:
         list(roles(told)),
         devices(told.get("devices") or [], plain=plain),
         models(told.get("models") or []),
+        fleet_screen.nodes(told.get("nodes") or [], plain=plain),
+        fleet_screen.models(told.get("nodes") or []),
         list(errors(told.get("errors") or [])),
         list(open_work(told.get("open") or {})),
     ]
@@ -175,9 +178,17 @@ def why_limit(told: Json) -> list[str]:
     return [
         f"{escape(str(told.get('model')))} ({escape(str(told.get('status')))}): context "
         f"{limit.get('context')} = input {limit.get('input')} + output {limit.get('output')}, {promise}",
+        *weights(told),
         "",
         *table(("", "TERM", ">TOKENS", "FROM"), rows),
     ]
+
+
+def weights(told: Json) -> Iterator[str]:
+    """How they are kept, and why so where it was not stated."""
+    if quant := told.get("quant"):
+        reason = told.get("quant_reason")
+        yield escape(f"weights: {quant}" + (f" ({reason})" if reason else ""))
 
 
 def outcome(record: Json) -> str:

@@ -25,6 +25,7 @@ class Rules:
 
 
 Decision = Literal["admitted", "queued", "queue_full", "own_queue_full", "principal_busy"]
+Verdict = Decision | Literal["waited_too_long"]  # the last of one that was queued before
 
 
 @define

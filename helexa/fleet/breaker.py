@@ -59,7 +59,7 @@ class Record:
 
     @property
     def num_failed(self) -> int:
-        return sum(not ok for _, ok in self.outcomes)
+        return [ok for _, ok in self.outcomes].count(False)
 
 
 @frozen

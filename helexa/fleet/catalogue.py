@@ -11,7 +11,7 @@ from helexa.config.checks import Unfit, between, not_negative
 from helexa.engine.orders import KvDtype
 from helexa.errors import StoreError
 from helexa.fleet.limits import PREFILL_SECONDS
-from helexa.store.source import FORMS, name_of, parse_source
+from helexa.store.source import FORMS, name_of, parse_source, with_quant
 from helexa.text.markup.names import ToolFormat
 
 QUANT = re.compile(r"[A-Za-z][A-Za-z0-9_+-]{0,31}")
@@ -120,6 +120,11 @@ class CatalogueModel:
     sampling: SamplingDefaults = SamplingDefaults()
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """All that it goes by, the id first."""
+        return (self.id, *self.aliases)
+
+    @property
     def is_script(self) -> bool:
         return self.harness == "script"
 
@@ -127,11 +132,11 @@ class CatalogueModel:
     def wanted(self) -> str:
         """What the store is asked for: the source, or without one the id; of a script model the tokenizer.
 
-        That may be a directory, which the store knows nothing of.
+        That may be a directory, which the store knows nothing of.  `quant` may name a GGUF file of several.
         """
         if self.is_script:
             return self.tokenizer or DEMO_SOURCE
-        return self.source or self.id
+        return with_quant(self.source or self.id, self.quant)
 
     @property
     def can_be_fetched(self) -> bool:
@@ -144,6 +149,7 @@ DEMO_MODEL = CatalogueModel(
     id="smollm2-135m-instruct",
     source=DEMO_SOURCE,
     aliases=("demo",),
+    quant="auto",
     sampling=SamplingDefaults(temperature=0.2, top_p=0.9),
 )
 

@@ -44,5 +44,10 @@ class ModelEntry:
     locations: tuple[Location, ...] = ()
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """All that it goes by, the id first."""
+        return (self.id, *self.aliases)
+
+    @property
     def loaded(self) -> bool:
         return self.status == "loaded"

@@ -12,6 +12,7 @@ from helexa.fleet.placement import Room
 from helexa.fleet.refusal import full, refusal, stays
 from helexa.fleet.site import ANY, Offer, Out, Plan, Refusal, Resident, Site, Strategy, name_of
 from helexa.fleet.view import NodeView
+from helexa.store.source import at_home
 from helexa.store.source import name_of as name_of_files
 
 EVICTION_SECONDS = 1.0  # of an idle model
@@ -165,10 +166,8 @@ def runs_on(entry: CatalogueModel, view: NodeView) -> bool:
     return not view.harnesses or bool(wanted & set(view.harnesses))
 
 
-def feasible(entry: CatalogueModel, view: NodeView) -> bool:
+def could_load(entry: CatalogueModel, view: NodeView) -> bool:
     """Whether the node could ever have the model, empty, as far as it and the catalogue tell."""
-    if view.model(entry.id) is not None:
-        return True
     if not (view.can_load and runs_on(entry, view)):
         return False
     rooms = [Room(each.index, each.name, each.total_mb, each.total_mb) for each in view.devices]
@@ -180,5 +179,7 @@ def files_on(entry: CatalogueModel, view: NodeView) -> bool:
     """Whether the node has the model's files, or does not tell."""
     if view.stored is None or is_directory(entry.wanted):
         return True
+    if at_home(entry.wanted, view.name) != entry.wanted:
+        return True  # it is the node that others fetch them from
     name = name_of_files(entry.wanted)
     return name is None or name in view.stored

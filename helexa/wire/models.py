@@ -18,7 +18,7 @@ OWNER = "helexa"
 
 def write_list(entries: Iterable[ModelEntry], shape: Shape = "openai") -> Json:
     """GET /v1/models: every model, and every alias as an entry of its own with every field."""
-    names = [(name, entry) for entry in entries for name in (entry.id, *entry.aliases)]
+    names = [(name, entry) for entry in entries for name in entry.names]
     if shape == "anthropic":
         return write_page([write_anthropic_entry(name, entry) for name, entry in names])
     return {
@@ -31,9 +31,14 @@ def write_list(entries: Iterable[ModelEntry], shape: Shape = "openai") -> Json:
 def write_named(name: str, entries: Iterable[ModelEntry], shape: Shape = "openai") -> Json:
     """GET /v1/models/{id}, where the id may be an alias.  ModelNotFound."""
     write = write_anthropic_entry if shape == "anthropic" else write_entry
+    return write(name, named(name, entries))
+
+
+def named(name: str, entries: Iterable[ModelEntry]) -> ModelEntry:
+    """The one that goes by `name`.  ModelNotFound."""
     for entry in entries:
-        if name == entry.id or name in entry.aliases:
-            return write(name, entry)
+        if name in entry.names:
+            return entry
     raise ModelNotFound(f"There is no model {escape(name)}; GET /v1/models lists what there is.")
 
 

@@ -185,4 +185,36 @@ def node_paths() -> dict[str, Json]:
         "/models/{id}/endpoint": {
             "get": route("Where a model is served.", ref("Endpoint"), parameters=[MODEL_ID])
         },
+        "/models/{id}/limit": {
+            "get": route("What bounds a model's context.", ANY_OBJECT, parameters=[MODEL_ID])
+        },
+        "/logs": {
+            "get": route(
+                "The last log lines, or those from a number on.",
+                ANY_OBJECT,
+                parameters=[
+                    in_query("lines", "How many.", STRING),
+                    in_query("since", "The number of the first.", STRING),
+                ],
+            )
+        },
+        "/models/{id}/files": {
+            "get": route(
+                "The files of a model in this node's store, for other nodes.",
+                ref("FileList"),
+                parameters=[MODEL_ID],
+            )
+        },
+        "/models/{id}/files/{file}": {"get": file_route()},
     }
+
+
+def file_route() -> dict[str, Json]:
+    file = in_path("file", "The name of one of its files.")
+    described = route(
+        "One of them, from the first byte of a Range.", {}, parameters=[MODEL_ID, file]
+    )
+    whole: Json = {"application/octet-stream": {"schema": {}}}
+    described["responses"]["200"]["content"] = whole
+    described["responses"]["206"] = {"description": "What is left of it.", "content": whole}
+    return described

@@ -31,11 +31,14 @@ from helexa.engine.orders import (
     Load,
     Loaded,
     LoadProgress,
+    Measure,
+    Measured,
     Notice,
     Order,
     Piece,
     PrefillProgress,
     PromptScores,
+    Quant,
     Resize,
     Stop,
     Top,
@@ -46,6 +49,7 @@ from helexa.errors import HelexaError, ServiceUnavailable
 from helexa.fleet.catalogue import CatalogueModel, SamplingDefaults
 from helexa.fleet.known import Known, Size
 from helexa.fleet.limits import Terms
+from helexa.fleet.quant import Packable
 from helexa.metrics import Metrics
 from helexa.store.source import directory_name, parse_source
 from helexa.text.prompt import Prompt
@@ -77,13 +81,23 @@ class FakeWorker:
     resizes: list[tuple[str, int]] = field(factory=list)
     num_loads: int = 0
     crash: Exception | None = None
+    speeds: tuple[tuple[Quant, float], ...] = ()
+    measures: bool = True  # else it is never done
+    measurements: list[Measure] = field(factory=list)
 
     @property
     def idle(self) -> bool:
         return not self.live and not self.loading
 
-    def apply(self, order: Load | Unload | Resize | Add | Abort) -> Sequence[Notice]:
+    def apply(self, order: Load | Measure | Unload | Resize | Add | Abort) -> Sequence[Notice]:
         match order:
+            case Measure(uid):
+                self.measurements.append(order)
+                if not self.measures:
+                    return []
+                if self.speeds:
+                    return [Measured(uid, self.speeds)]
+                return [Failed(uid, ServiceUnavailable("it cannot be measured"))]
             case Load(uid):
                 self.num_loads += 1
                 if self.refuse_loads:
@@ -290,6 +304,7 @@ class FakeLibrary:
         self, terms: Terms = Terms(1000, output_reserve=200), num_parameters: int = 1 << 20
     ) -> None:
         self._terms = terms
+        self.packable = Packable()
         self._num_parameters = num_parameters
         self.prompt_seconds = 0.0
         self.num_prompts_in_work = 0
@@ -300,7 +315,12 @@ class FakeLibrary:
         return Known(
             entry=entry,
             path=Path("/nowhere"),
-            size=Size(self._num_parameters, elements_per_token=64, full_layers=16),
+            size=Size(
+                self._num_parameters,
+                elements_per_token=64,
+                full_layers=16,
+                packable=self.packable,
+            ),
             terms=evolve(self._terms, kv_budget_mb=entry.kv_budget_mb),
             stop_ids=frozenset({STOP_ID}),
             defaults=SamplingDefaults(),

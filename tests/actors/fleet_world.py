@@ -9,6 +9,7 @@ from attrs import define, field
 
 from helexa.actors.fleet import Fleet, Outcome
 from helexa.actors.fleet_messages import Tick
+from helexa.actors.place import Asker
 from helexa.actors.poller import Poller
 from helexa.actors.supervisor import RestartPolicy, keep_running
 from helexa.config.schema import Config, Eviction, Node
@@ -67,6 +68,7 @@ class VirtualNode:
     models: dict[str, VirtualModel] = field(factory=dict)
     loads: list[tuple[float, str]] = field(factory=list)  # begun
     unloads: list[tuple[float, str]] = field(factory=list)
+    asked_by: list[Asker] = field(factory=list)  # for whom loads were asked for
     asked: set[str] = field(factory=set)  # models that a load is under way for
     given_up: set[str] = field(factory=set)  # models that an operator unloads whatever they do
     violations: list[str] = field(factory=list)
@@ -95,8 +97,9 @@ class VirtualNode:
             seen_at=trio.current_time(),
         )
 
-    async def load(self, entry: CatalogueModel) -> None:
+    async def load(self, entry: CatalogueModel, by: Asker = "request") -> None:
         model = entry.id
+        self.asked_by.append(by)
         if model in self.asked:
             self.violations.append(f"two loads of {model} on {self.name} at once")
         self.asked.add(model)

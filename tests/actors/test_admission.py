@@ -1,5 +1,6 @@
 """The door of one model on the mock clock: turns, refusals, time-outs, and that every exit settles."""
 
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 
@@ -28,11 +29,15 @@ class Door:
     """An admission actor, and what became of those who asked."""
 
     def __init__(self, rules: Rules, max_wait_seconds: float = 30.0) -> None:
-        self.admission = Admission("tiny", rules, max_wait_seconds)
+        self.verdicts: Counter[str] = Counter()
+        self.admission = Admission("tiny", rules, max_wait_seconds, self._heard)
         self.log: list[str] = []
         self.told: dict[str, list[Progress]] = {}
         self.why: dict[str, str] = {}
         self.errors: dict[str, HelexaError] = {}
+
+    def _heard(self, verdict: str) -> None:
+        self.verdicts[verdict] += 1
 
     async def ask(
         self,
@@ -214,6 +219,19 @@ async def test_waiting_too_long_is_refused_with_what_is_still_ahead(autojump_clo
 
 
 # -- leaving -----------------------------------------------------------------------------------------
+
+
+async def test_every_decision_is_counted_once_with_its_reason(autojump_clock: object) -> None:
+    async with open_door(Rules(1, 2), max_wait_seconds=15) as door, trio.open_nursery() as clients:
+        await crowd(door, clients, "a1", "a2", "a3", "a4")
+        await crowd(door, clients, "b1", "b2", principal=BOB)
+    assert door.verdicts == {
+        "admitted": 1,
+        "queued": 3,
+        "queue_full": 1,
+        "own_queue_full": 1,
+        "waited_too_long": 2,
+    }
 
 
 async def test_a_place_that_is_left_goes_to_the_next_at_once(autojump_clock: object) -> None:

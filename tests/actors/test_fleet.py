@@ -68,6 +68,14 @@ async def test_an_operator_says_where(autojump_clock: MockClock) -> None:
     assert [len(node.loads) for node in nodes] == [1, 1]
 
 
+async def test_a_node_is_told_whether_an_operator_asks(autojump_clock: MockClock) -> None:
+    node = VirtualNode("gpu1")
+    async with world([node], [entry("a"), entry("b")]) as fleet:
+        await fleet.ask("a")
+        await fleet.fleet.load(fleet.entries["b"])
+    assert node.asked_by == ["request", "operator"]
+
+
 async def test_so_many_may_wait_and_no_more(autojump_clock: MockClock) -> None:
     async with world([VirtualNode("gpu1")], [entry("a")]) as fleet:
         for _ in range(9):

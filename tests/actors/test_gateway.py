@@ -1,13 +1,17 @@
 """The gateway's own bounds: how many wait for a load, and for how long."""
 
+from contextlib import aclosing
+
 import pytest
 import trio
-from fakes import FakeHost, ask, entry
-from fronts import FakeFront, open_front
+from fakes import FakeHost, ask, entry, trace
+from fronts import FakeFront, asked, open_front
 
+from helexa.accounts.amount import Used
+from helexa.accounts.provider import Granted, Reservation, Unmetered, Wanted
 from helexa.config.schema import Config, Fleet
-from helexa.conversation import Finished, Progress
-from helexa.errors import Busy, ModelNotFound, ServiceUnavailable
+from helexa.conversation import Event, Finished, Progress
+from helexa.errors import Busy, LedgerUnavailable, ModelNotFound, ServiceUnavailable
 from helexa.fleet.catalogue import Catalogue
 
 CATALOGUE = Catalogue((entry("tiny", aliases=("small",)),))
@@ -83,3 +87,73 @@ async def test_a_model_that_an_operator_loaded_answers_without_being_listed(
     await trio.sleep(5)
     events = await there.answer(ask(model="beside", max_tokens=2))
     assert isinstance(events[-1], Finished)
+
+
+class Asked(Unmetered):
+    """Grants everything, and remembers what was asked for."""
+
+    def __init__(self) -> None:
+        self.wanted: list[Wanted] = []
+
+    async def reserve(self, wanted: Wanted) -> Reservation:
+        self.wanted.append(wanted)
+        return await super().reserve(wanted)
+
+
+async def test_the_prompt_of_a_model_that_is_not_loaded_is_counted_before_anything_is_reserved(
+    autojump_clock: object, host: FakeHost, nursery: trio.Nursery
+) -> None:
+    budgets = Asked()
+    there = await open_front(nursery, host, CATALOGUE, budgets=budgets)
+    events = await there.answer(ask("some words", max_tokens=3, n=2))
+    (wanted,), finished = budgets.wanted, events[-1]
+    assert isinstance(finished, Finished)
+    assert wanted.exact
+    assert wanted.prompt_tokens == finished.usage.prompt_tokens
+    assert (wanted.max_output, wanted.num_answers) == (3, 2)
+
+
+class Unwritable(Granted):
+    """A reservation that cannot be written, which is known after a while."""
+
+    def __init__(self, max_output: int, settled: list[Used]) -> None:
+        super().__init__(max_output)
+        self.settled = settled
+
+    async def written(self) -> None:
+        await trio.sleep(3)
+        raise LedgerUnavailable("the disk is full")
+
+    def release(self) -> None:
+        self.settled.append(Used())
+
+    def settle(self, used: Used) -> None:
+        self.settled.append(used)
+
+
+class Full(Unmetered):
+    def __init__(self) -> None:
+        self.settled: list[Used] = []
+
+    async def reserve(self, wanted: Wanted) -> Reservation:
+        return Unwritable(wanted.max_output, self.settled)
+
+
+async def test_nobody_is_answered_nor_charged_before_that_is_written(
+    autojump_clock: object, host: FakeHost, nursery: trio.Nursery
+) -> None:
+    budgets, events = Full(), list[Event]()
+    there = await open_front(nursery, host, CATALOGUE, budgets=budgets)
+
+    async def consume() -> None:
+        async with aclosing(there.gateway.generate(asked(ask("some words")), trace())) as batches:
+            async for batch in batches:
+                events.extend(batch)
+
+    with pytest.raises(LedgerUnavailable):
+        await consume()
+    assert all(isinstance(event, Progress) for event in events)
+    assert budgets.settled[0] == Used()  # the first counts
+    await trio.sleep(10)
+    assert host.worker.live == {}
+    assert there.fleet.num_open == 0

@@ -439,7 +439,7 @@ async def test_a_model_that_fits_no_device_is_refused_with_the_figures(
 
 
 @pytest.mark.parametrize(
-    ("wanted", "quant"), [("", "none"), ("auto", "int4+bf16"), ("int8", "int8"), ("Q4_K_M", "int4")]
+    ("wanted", "quant"), [("", "none"), ("auto", "none"), ("int8", "int8"), ("Q4_K_M", "int4")]
 )
 async def test_a_load_keeps_weights_as_the_entry_says(
     autojump_clock: object, host: FakeHost, wanted: str, quant: str

@@ -16,6 +16,8 @@ from helexa.fleet.share import Share
 Read = Callable[..., Config]
 Mistakes = Callable[..., list[str]]
 
+HASH = plain_hash(b"s3cret")
+GPU = '[[nodes]]\nname = "gpu"\nendpoint = "http://gpu.lan:13131"\n'
 KEY = '[[accounts.keys]]\nkey = "sk-0123456789abcdef"\naccount_id = "lab"\n'
 
 
@@ -73,6 +75,12 @@ def test_a_token_may_lie_in_a_file(read: Read, tmp_path: Path) -> None:
     assert read('[metrics]\ntoken_file = "credential:token"', environ).metrics.token == "s3cret"
 
 
+def test_of_a_token_that_is_only_accepted_the_hash_is_enough(read: Read) -> None:
+    config = read(f'[node]\nlisten = "0.0.0.0:13131"\ntoken_hash = "{HASH}"')
+    assert (config.node.token, config.node.token_hash) == ("", HASH)
+    assert HASH not in repr(config)
+
+
 def test_several_secrets_may_be_one_key(read: Read) -> None:
     keys = keys_of(read, KEY + KEY.replace("0123", "4567"))
     assert {key.principal for key in keys.by_hash.values()} == {Principal("lab", "lab")}
@@ -109,7 +117,11 @@ def test_an_account_may_have_several_budgets(read: Read) -> None:
         (KEY + "weight = 0", "expected a number from 1 to 1000"),
         (KEY + "hard_cap = -1", "expected 0 or a number above it"),
         ('[[accounts.limits]]\naccount_id = "lab"', "bounds nothing"),
-        ('[node]\ntoken = "a"\ntoken_file = "/nowhere"', "leave one of them out"),
+        ('[node]\ntoken = "a"\ntoken_file = "/nowhere"', "node.token_file: stands beside token"),
+        (f'[node]\ntoken = "a"\ntoken_hash = "{HASH}"', "node.token_hash: stands beside token"),
+        (f'[metrics]\ntoken_hash = "{HASH}"\ntoken_file = "/x"', "stands beside token_hash"),
+        ('[metrics]\ntoken_hash = "abc"', 'metrics.token_hash: expected "sha256:"'),
+        (GPU + f'token_hash = "{HASH}"', "nodes[0].token_hash"),
         ('[gateway]\nlisten = "0.0.0.0:1"', "set accounts.require_auth"),
     ],
 )

@@ -7,6 +7,7 @@ from helexa.config.read import read_catalogue
 from helexa.config.schema import Config, Models
 from helexa.errors import ConfigError
 from helexa.fleet.catalogue import Catalogue, CatalogueModel, Cost, SamplingDefaults
+from helexa.store.source import FORMS
 
 ReadCatalogue = Callable[[str], Catalogue]
 
@@ -96,8 +97,7 @@ vram = 5
 """,
     )
     assert [line.partition("\n")[0] for line in found] == [
-        ":3: models[0].source: expected a source: hf:org/name[@revision], path:/dir, "
-        'gguf:/file.gguf or pypi:package==version/file, got "https://example.com/a"',
+        f':3: models[0].source: expected a source: {FORMS}, got "https://example.com/a"',
         ":5: models[0].cost.input: expected 0 or a number above it, got -1.0",
         ':8: models[1].aliases: expected a model id such as "qwen3-8b" or "Qwen/Qwen3-8B", got "../d"',
         ':8: models[1].aliases[0]: is a name of models[0] already, got "a"',

@@ -97,6 +97,7 @@ def test_a_gateway_alone_may_call_a_node_local(read: Read) -> None:
         ('token_file = "token"', "token_file: expected an absolute path"),
         ('tls_ca = "/dev/null"', "tls_ca: is for endpoints that begin with https://"),
         ('models = ["a"]', "models: is for openai upstreams"),
+        ("max_in_flight = 4", "max_in_flight: is for openai upstreams"),
         ('inference_endpoints = ["http://b"]', "inference_endpoints: is for neurons"),
         ('kind = "neuron"\ninference_endpoints = ["b"]', "inference_endpoints: expected a URL"),
         ("port = 1", "port: is unknown"),

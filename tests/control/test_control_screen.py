@@ -84,6 +84,47 @@ def test_a_status_shows_everything_at_a_glance() -> None:
     )
 
 
+NODES: list[dict[str, Any]] = [
+    {"name": "local", "kind": "local", "up": True, "devices": [{"index": 0, "name": "own"}]},
+    {
+        "name": "gpu1",
+        "kind": "helexa",
+        "up": True,
+        "stored": ["a", "b"],
+        "devices": [
+            {"index": 0, "name": "RTX 4090", "vram_total_mb": 24_576, "vram_used_mb": 12_288},
+            {"index": 1, "name": "T4", "vram_total_mb": 0, "poisoned": True},
+        ],
+        "models": [
+            {
+                "id": "big",
+                "status": "loaded",
+                "in_flight": 1,
+                "queue_depth": 0,
+                "limit": {"input": 3072, "output": 1024},
+            },
+            {"id": "odd", "status": "failed", "error": "torn"},
+        ],
+    },
+    {"name": "cloud", "kind": "openai", "up": False, "why_down": "Connection refused"},
+]
+
+
+def test_a_gateway_shows_the_devices_store_limits_and_errors_of_every_node() -> None:
+    shown = screen.status({"version": "0.1.0", "nodes": NODES}, plain=True)
+    assert shown.split("\n\n")[1].split("\n") == [
+        "NODE   STATE  DEVICE      MEMORY                                   STORED",
+        "gpu1   up     0 RTX 4090  ##########.......... 12.0 GB of 24.0 GB       2",
+        "              1 T4        -                                                poisoned",
+        "cloud  down   -           -                                             -  Connection refused",
+    ]
+    assert shown.split("\n\n")[2].split("\n") == [
+        "NODE  MODEL  STATUS  RUNNING  WAITING  INPUT  OUTPUT",
+        "gpu1  big    loaded        1        0   3072    1024",
+        "gpu1  odd    failed        -        -      -       -  torn",
+    ]
+
+
 def test_a_plain_status_keeps_to_ascii() -> None:
     plain = screen.status(STATUS, plain=True)
     assert plain.isascii()

@@ -2,17 +2,23 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from helexa.config.schema import Limits
+from helexa.config.schema import Store as Settings
 from helexa.errors import Forbidden, InvalidRequest, ModelNotFound
 from helexa.fleet.catalogue import Catalogue, CatalogueModel
 from helexa.library import Library
 from helexa.loads import Loads, LoadSpec
+from helexa.renderers import Renderers
 from helexa.shelf import Shelf
-from helexa.store import StoredModel
+from helexa.store import Store, StoredModel
+from helexa.store.nodes import Nodes
 
 SOURCE = "path:/srv/toy"
+NOTHING = Catalogue(())
 Put = Callable[..., Path]
 
 
@@ -117,6 +123,25 @@ async def test_a_gateway_is_not_a_way_to_fetch_what_nobody_allowed(
         await loads().entry_for(fetching)
     found = await loads(allow=("path:*",)).entry_for(fetching)
     assert found == CatalogueModel(id="mine", source=SOURCE, download="on_demand")
+
+
+async def test_an_operator_of_a_gateway_is_none_either(
+    loads: Callable[..., Loads], put: Put
+) -> None:
+    spec = LoadSpec("mine", source=SOURCE, on_demand=True, by="operator")
+    with pytest.raises(Forbidden):
+        await loads().entry_for(spec)
+    put(SOURCE)
+    assert await loads().entry_for(spec) == CatalogueModel(id="mine", source=SOURCE)
+
+
+async def test_files_of_this_node_itself_are_those_that_it_has(put: Put, root: Path) -> None:
+    put("hf:org/toy")
+    store = Store(Settings(min_free_gb=0), root, Nodes("big"))
+    library: Any = Library(store, Limits(), object.__new__(Renderers))
+    known = Loads(Shelf(NOTHING, lambda: NOTHING), library, ())
+    spec = LoadSpec("mine", source="node:big/org/toy", on_demand=True, by="operator")
+    assert await known.entry_for(spec) == CatalogueModel(id="mine", source="hf:org/toy")
 
 
 async def test_the_node_s_own_entry_has_the_word_on_what_a_gateway_s_load_fetches(

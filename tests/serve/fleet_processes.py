@@ -4,10 +4,11 @@ import json
 import socket
 import time
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from attrs import define, field
@@ -46,6 +47,7 @@ tokens_per_second = 8
 say = "At your service."
 """
 NODE_MB = "4000"
+NO_OTHERS: Mapping[str, int] = MappingProxyType({})
 
 
 def free_port() -> int:
@@ -195,11 +197,14 @@ def until(condition: Any) -> None:
 
 
 @contextmanager
-def fleet_of(folder: Path, store_dir: Path, names: Sequence[str]) -> Iterator[Fleet]:
+def fleet_of(
+    folder: Path, store_dir: Path, names: Sequence[str], others: Mapping[str, int] = NO_OTHERS
+) -> Iterator[Fleet]:
+    """`others` are ports of nodes that are no processes of ours."""
     (folder / "models.toml").write_text(CATALOGUE)
     (folder / "quick.toml").write_text(RULES)
     (folder / "late.toml").write_text("load_seconds = 3\n" + RULES)
-    fleet = Fleet(folder, store_dir, {name: free_port() for name in names})
+    fleet = Fleet(folder, store_dir, {name: free_port() for name in names} | {**others})
     with ExitStack() as stack:
         for name in names:
             fleet.start_node(name)

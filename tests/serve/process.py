@@ -80,7 +80,8 @@ class Helexa:
 
     def try_status(self) -> dict[str, Any] | None:
         try:
-            return self.control("status")[0]
+            status: dict[str, Any] = self.control("status")[0]
+            return status
         except (NoDaemon, Ended, Refused, IndexError):
             return None
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from fleet_processes import Fleet, beside, fleet_of, results, until
+from process import call
 
 SLOW_WORDS = 15
 
@@ -166,3 +167,14 @@ def test_ctl_tells_every_node_and_what_a_request_would_bring_about(fleet: Fleet)
     assert fleet.where("ant") == []
     assert fleet.gateway.ctl("load", "ant", "--node", "west").returncode == 0
     assert fleet.where("ant") == ["west"]
+    assert "model loaded" in fleet.gateway.ctl("logs", "--node", "west").stdout
+    limited = fleet.gateway.ctl("why-limit", "ant", "--node", "west")
+    assert "ant (loaded): context" in limited.stdout, limited.stderr
+    away = fleet.gateway.ctl("logs", "--node", "north")
+    assert (away.returncode, "it has east, west" in away.stderr) == (1, True)
+    shown = fleet.gateway.ctl("status").stdout
+    assert "up" in shown.splitlines()[0]
+    assert all(f"\n{name}  up " in shown for name in ("east", "west"))
+    assert fleet.gateway.status["activation"]["state"] == "ready"
+    health = call("GET", f"{fleet.url}/health")[2]
+    assert health == {"status": "ok", "activation": {"state": "ready"}}

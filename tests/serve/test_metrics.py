@@ -22,6 +22,7 @@ NAMES = {
     "helexa_model_loads_total",
     "helexa_model_load_seconds_count",
     "helexa_queue_wait_seconds_count",
+    "helexa_admissions_total",
     "helexa_requests_in_flight",
     "helexa_requests_queued",
     "helexa_request_slots",

@@ -79,7 +79,7 @@ def test_a_model_is_loaded_served_and_unloaded(node: Helexa) -> None:
 
 async def test_a_gateway_s_port_sees_loads_and_unloads_what_is_here(node: Helexa) -> None:
     remote = RemoteNode("beast", node.url("node"), token="secret")
-    async with Client(remote) as client:
+    with Client(remote) as client:
         port = RemotePort(remote, client)
         seen = await port.look()
         assert name_of(DEMO_MODEL.source) in (seen.stored or ())
@@ -107,16 +107,14 @@ async def test_a_gateway_s_port_sees_loads_and_unloads_what_is_here(node: Helexa
 
 async def test_a_gateway_s_load_fetches_nothing(node: Helexa) -> None:
     remote = RemoteNode("beast", node.url("node"), token="secret")
-    async with Client(remote) as client:
-        with pytest.raises(ServiceUnavailable, match="are not on this host"):
-            await RemotePort(remote, client).load(CatalogueModel("x", source="hf:org/x"))
+    with Client(remote) as client, pytest.raises(ServiceUnavailable, match="are not on this host"):
+        await RemotePort(remote, client).load(CatalogueModel("x", source="hf:org/x"))
 
 
 async def test_a_gateway_without_the_token_is_told_so(node: Helexa) -> None:
     remote = RemoteNode("beast", node.url("node"))
-    async with Client(remote) as client:
-        with pytest.raises(NodeLost, match="does not accept the token"):
-            await RemotePort(remote, client).look()
+    with Client(remote) as client, pytest.raises(NodeLost, match="does not accept the token"):
+        await RemotePort(remote, client).look()
 
 
 def test_a_gateway_s_principal_is_believed_with_the_token(node: Helexa) -> None:

@@ -74,6 +74,10 @@ def node_schemas() -> dict[str, Json]:
                 )
             ),
         ),
+        "FileList": object_of(
+            source=STRING,
+            files=list_of(object_of(name=STRING, bytes=INTEGER, sha256=STRING)),
+        ),
         "LoadRequest": object_of(
             {
                 "harness": nullable(STRING),
@@ -82,6 +86,7 @@ def node_schemas() -> dict[str, Json]:
                 "devices": nullable(list_of(INTEGER)),
                 "source": nullable(STRING),
                 "on_demand": nullable(BOOLEAN),
+                "by": nullable(one_of("request", "operator")),
                 "download": nullable(one_of("never", "on_demand")),
             },
             model_id={"type": "string", "minLength": 1},
