@@ -39,6 +39,9 @@ from helexa.text.prompt import Prompt
 from helexa.trace import Trace
 
 UNDER_WAY = Progress("queued")  # between two steps: whoever waits may look at the clock
+# Before a request that reads its prompt is told so, and its stream opened.  Clients compact or stop where
+# they are refused by a status, and not where the same words come in a stream.
+PREPARING_SECONDS = 10.0
 MAX_TRIES = 4  # nodes may be lost, and models unloaded between their load and our place in the line
 # Another node may do better.
 ELSEWHERE = (ServiceUnavailable, Busy, NotLoaded, InsufficientVram, UpstreamMalformed)
@@ -80,7 +83,7 @@ class Gateway:
         prepared, known = estimated(asked, entry), await self._known(entry)
         if self._local is not None and known is not None:
             preparing = self._local.prepare(known, asked.conversation)
-            async with aclosing(preparing.waiting(self._tick_seconds)) as waiting:
+            async with aclosing(preparing.waiting(PREPARING_SECONDS)) as waiting:
                 async for progress in waiting:
                     yield [progress]
             prepared = counted(prepared, known, await preparing.reply.wait())

@@ -16,7 +16,18 @@ from helexa import logs
 from helexa.config.places import places
 from helexa.config.read import read_all
 from helexa.devices.monitor import Device
-from helexa.engine.orders import Abort, Add, Load, Loaded, Notice, Piece, Unload, Unloaded
+from helexa.engine.orders import (
+    Abort,
+    Add,
+    Load,
+    Loaded,
+    Measure,
+    Measured,
+    Notice,
+    Piece,
+    Unload,
+    Unloaded,
+)
 from helexa.serve import serve
 
 DEFAULT_STEP_SECONDS = 0.004
@@ -36,8 +47,10 @@ class ReadyWorker:
     def idle(self) -> bool:
         return not self._live
 
-    def apply(self, order: Load | Unload | Add | Abort) -> Sequence[Notice]:
+    def apply(self, order: Measure | Load | Unload | Add | Abort) -> Sequence[Notice]:
         match order:
+            case Measure(uid):
+                return [Measured(uid, ())]
             case Load(uid):
                 return [Loaded(uid, 0, 0.0)]
             case Unload(uid):

@@ -149,7 +149,6 @@ DEMO_MODEL = CatalogueModel(
     id="smollm2-135m-instruct",
     source=DEMO_SOURCE,
     aliases=("demo",),
-    quant="auto",
     sampling=SamplingDefaults(temperature=0.2, top_p=0.9),
 )
 

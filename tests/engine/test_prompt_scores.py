@@ -123,13 +123,13 @@ def watch_logits(device: Worker, patch: pytest.MonkeyPatch) -> list[int]:
 def test_numbers_that_are_none_fail_the_sequence_alone(
     toy: Toy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = Together._whole
+    whole = Together.whole
 
     def broken(self: Together, chunk: Chunk, sequence: Sequence) -> torch.Tensor:
         logits = whole(self, chunk, sequence)
         return logits * math.nan if chunk.uid == 10 else logits
 
-    monkeypatch.setattr(Together, "_whole", broken)
+    monkeypatch.setattr(Together, "whole", broken)
     device = loaded(toy())
     device.apply(ask(10, prompt_of(9), 1))
     device.apply(ask(11, prompt_of(9), 1))

@@ -1,6 +1,6 @@
 """lm-eval's loglikelihood requests get the numbers that transformers gives for the same model."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -47,21 +47,6 @@ def reference(demo_model: StoredModel) -> Reference:
     return Reference(demo_model)
 
 
-@pytest.fixture(scope="module")
-def exact(served: Helexa) -> Iterator[Helexa]:
-    """The process with the model as transformers has it: packed, its numbers would differ a little."""
-    load(served, "none")
-    yield served
-    load(served, "auto")
-
-
-def load(served: Helexa, quant: str) -> None:
-    node = served.url("node")
-    call("POST", f"{node}/models/unload", {"model_id": MODEL})
-    status, _, told = call("POST", f"{node}/models/load", {"model_id": MODEL, "quant": quant})
-    assert status == 200, told
-
-
 def ask(served: Helexa, prompt: Any, **more: Any) -> list[dict[str, Any]]:
     """As lm-eval's local-completions asks; the answers in the order of the prompts."""
     body = {
@@ -87,10 +72,10 @@ def scored(choice: dict[str, Any], begin: int) -> tuple[list[float], list[bool]]
 
 
 def test_ends_of_texts_are_as_likely_as_transformers_says(
-    exact: Helexa, reference: Reference
+    served: Helexa, reference: Reference
 ) -> None:
     asked = [(reference.ids(start), reference.ids(start + end)) for start, end in QUESTIONS]
-    choices = ask(exact, [whole for _, whole in asked])
+    choices = ask(served, [whole for _, whole in asked])
     assert len(choices) == len(asked)
     for (start, whole), choice in zip(asked, choices, strict=True):
         told, greedy = scored(choice, len(start))
@@ -100,9 +85,9 @@ def test_ends_of_texts_are_as_likely_as_transformers_says(
         assert greedy == likeliest[len(start) - 1 :]
 
 
-def test_texts_are_scored_like_their_token_ids(exact: Helexa, reference: Reference) -> None:
+def test_texts_are_scored_like_their_token_ids(served: Helexa, reference: Reference) -> None:
     texts = [start + end for start, end in QUESTIONS]
-    for text, choice in zip(texts, ask(exact, texts), strict=True):
+    for text, choice in zip(texts, ask(served, texts), strict=True):
         told, greedy = scored(choice, 1)
         expected, likeliest = reference.scores(reference.ids(text))
         assert told == pytest.approx(expected, abs=1e-3)
@@ -110,9 +95,11 @@ def test_texts_are_scored_like_their_token_ids(exact: Helexa, reference: Referen
         assert choice["text"].startswith(text)
 
 
-def test_a_text_of_several_chunks_is_scored_to_its_end(exact: Helexa, reference: Reference) -> None:
+def test_a_text_of_several_chunks_is_scored_to_its_end(
+    served: Helexa, reference: Reference
+) -> None:
     ids = reference.ids("One, two, three, four, five, and so it goes on and on. " * 40)
-    (choice,) = ask(exact, ids)
+    (choice,) = ask(served, ids)
     told, greedy = scored(choice, 1)
     expected, likeliest = reference.scores(ids)
     assert len(ids) > 512
@@ -120,14 +107,14 @@ def test_a_text_of_several_chunks_is_scored_to_its_end(exact: Helexa, reference:
     assert greedy == likeliest
 
 
-def test_the_token_that_is_generated_is_scored_too(exact: Helexa, reference: Reference) -> None:
+def test_the_token_that_is_generated_is_scored_too(served: Helexa, reference: Reference) -> None:
     ids = reference.ids("The capital of France is")
-    (choice,) = ask(exact, [ids])
+    (choice,) = ask(served, [ids])
     assert choice["logprobs"]["tokens"][-1] == " Paris"
     expected, (*_, likeliest) = reference.scores([*ids, *reference.ids(" Paris")])
     assert choice["logprobs"]["token_logprobs"][-1] == pytest.approx(expected[-1], abs=1e-3)
     assert likeliest
 
 
-def test_nothing_is_open_after_all_this(exact: Helexa) -> None:
-    assert exact.status["open"] == AT_REST
+def test_nothing_is_open_after_all_this(served: Helexa) -> None:
+    assert served.status["open"] == AT_REST
