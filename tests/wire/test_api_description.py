@@ -50,6 +50,10 @@ ROUTES = {
         "POST /models/load",
         "POST /models/unload",
         "GET /models/{id}/endpoint",
+        "GET /models/{id}/files",
+        "GET /models/{id}/files/{file}",
+        "GET /models/{id}/limit",
+        "GET /logs",
     },
 }
 REPLY = Reply("req_1", "m", 1)
