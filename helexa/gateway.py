@@ -161,7 +161,9 @@ class Gateway:
                 attempt.ended()
                 return
             except NoOther:
-                raise said or ServiceUnavailable("no other node has the model") from None
+                if not isinstance(said, NodeLost):
+                    raise said or ServiceUnavailable("no other node has the model") from None
+                avoid = frozenset()  # it was seen again since, or will be found away once more
             except HelexaError as error:
                 attempt.failed(error)
                 if attempt.has_begun or not isinstance(error, ELSEWHERE) or not attempt.node:
