@@ -9,7 +9,7 @@ from http_peer import Reply, Start
 from quart import Response
 from quart import request as quart_request
 from quart_trio import QuartTrio
-from trio.testing import MockClock
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from helexa.accounts.attempts import BURST
 from helexa.accounts.keys import ANONYMOUS_KEY, Key
@@ -128,6 +128,7 @@ async def test_the_audit_hears_who_was_refused_and_of_nobody_who_was_not(
     for headers in ((), ("x-api-key: sk-eve",), (GOOD,)):
         await peer.ask("GET /v1/models", *headers)
     await peer.ask("GET /refused", GOOD)
+    await wait_all_tasks_blocked()  # it is told when the request has ended, after its last byte
     assert budgets.heard == [
         ("invalid_api_key", None, "127.0.0.1"),
         ("invalid_api_key", None, "127.0.0.1"),
