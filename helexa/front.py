@@ -7,7 +7,7 @@ from functools import partial
 import trio
 from attrs import frozen
 
-from helexa.actors.admission import Occupancy
+from helexa.actors.admission import Door
 from helexa.actors.fleet import Fleet
 from helexa.actors.node import tick_seconds
 from helexa.actors.poller import Poller
@@ -24,9 +24,6 @@ from helexa.nodes.port import NodePort
 from helexa.nodes.remote import RemotePort
 from helexa.nodes.upstream import UpstreamPort
 from helexa.shelf import Shelf
-
-# A model, a node, and how busy it is there with what goes through this gateway.
-Door = tuple[str, str, Occupancy]
 
 FLEET_POLICY = RestartPolicy(max_restarts=3, within=300.0, first_delay=0.5)
 
@@ -49,7 +46,7 @@ class Front:
         return tuple(port for port in self.ports.values() if isinstance(port, AdmittingPort))
 
     def doors(self) -> Iterator[Door]:
-        """How busy the models are whose lines are kept here."""
+        """How busy the models are whose lines are kept here, with what goes through this gateway."""
         for port in self.admitting:
             for model, occupancy in port.occupancies():
                 yield model, port.name, occupancy

@@ -143,11 +143,12 @@ class Gateway:
 
     async def _answer(self, prepared: Prepared, trace: Trace) -> Events:
         """The answer of whichever node gives it; until the first token another one may be tried."""
-        avoid: frozenset[str] = frozenset()
-        said: HelexaError | None = None  # by the node that was tried last
+        tries = Tries(trace)
         for _ in range(MAX_TRIES):
             attempt = Attempt(
-                self._fleet.acquire(prepared.entry, session=prepared.asked.session, avoid=avoid)
+                self._fleet.acquire(
+                    prepared.entry, session=prepared.asked.session, avoid=tries.avoid
+                )
             )
             try:
                 async with aclosing(self._wait(attempt.acquire, trace)) as waiting:
@@ -160,21 +161,16 @@ class Gateway:
                         yield batch
                 attempt.ended()
                 return
-            except NoOther:
-                if not isinstance(said, NodeLost):
-                    raise said or ServiceUnavailable("no other node has the model") from None
-                avoid = frozenset()  # it was seen again since, or will be found away once more
+            except NoOther as error:
+                tries.nobody_else(error)
             except HelexaError as error:
                 attempt.failed(error)
-                if attempt.has_begun or not isinstance(error, ELSEWHERE) or not attempt.node:
+                if attempt.has_begun:
                     raise
-                said = error
-                avoid |= attempt.to_avoid(error)
-                trace.note(f"node {attempt.node}: {error.message}; another try")
+                tries.failed(attempt.node, error, attempt.to_avoid(error))
             finally:
                 self._fleet.leave(attempt.acquire, attempt.outcome)
-        assert said is not None
-        raise said
+        raise tries.given_up
 
     async def _wait(self, acquire: Acquire, trace: Trace) -> AsyncGenerator[Progress, None]:
         """Progress until the fleet has a node, or ServiceUnavailable when that takes too long."""
@@ -229,6 +225,35 @@ class Attempt:
     def to_avoid(self, error: HelexaError) -> frozenset[str]:
         """A node that only does not have the model any more may load it again."""
         return frozenset() if isinstance(error, NotLoaded) else frozenset({self.node})
+
+
+@define(eq=False)
+class Tries:
+    """The nodes that a request has tried in vain, and what the last of them said."""
+
+    trace: Trace
+    avoid: frozenset[str] = field(default=frozenset(), init=False)
+    _said: HelexaError | None = field(default=None, init=False)
+
+    def failed(self, node: str, error: HelexaError, avoid: frozenset[str]) -> None:
+        """Raises `error` unless another node may do better; `node` is "" where none was asked."""
+        if not node or not isinstance(error, ELSEWHERE):
+            raise error
+        self._said = error
+        self.avoid |= avoid
+        self.trace.note(f"node {node}: {error.message}; another try")
+
+    def nobody_else(self, error: NoOther) -> None:
+        """Raises what the last one said, unless that was lost: it was seen again since, or will be found
+        away once more."""
+        if not isinstance(self._said, NodeLost):
+            raise self._said or error from None
+        self.avoid = frozenset()
+
+    @property
+    def given_up(self) -> HelexaError:
+        assert self._said is not None
+        return self._said
 
 
 # -- what is known of a request ------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from helexa.errors import HelexaError
 from helexa.fleet.catalogue import CatalogueModel
 from helexa.fleet.routing import NoOther
 from helexa.fleet.view import NodeKind
-from helexa.gateway import ELSEWHERE, MAX_TRIES, Attempt
+from helexa.gateway import MAX_TRIES, Attempt, Tries
 from helexa.nodes.client import Whole
 from helexa.nodes.framing import Head
 from helexa.nodes.headers import origin_headers
@@ -91,22 +91,16 @@ class Opaque:
 
     async def _answered(self, entry: CatalogueModel, asked: OpaqueRequest, trace: Trace) -> "Sent":
         """The first answer of a node that can give one: nodes that are lost or busy are left for others."""
-        avoid: frozenset[str] = frozenset()
-        said: HelexaError | None = None  # by the node that was tried last
+        tries = Tries(trace)
         for _ in range(MAX_TRIES):
-            attempt = Attempt(self.fleet.acquire(entry, avoid=avoid, kind="openai"))
+            attempt = Attempt(self.fleet.acquire(entry, avoid=tries.avoid, kind="openai"))
             try:
                 return await self._try(attempt, entry.id, asked, trace)
             except NoOther as error:
-                raise said or error from None
+                tries.nobody_else(error)
             except HelexaError as error:
-                if not attempt.node or not isinstance(error, ELSEWHERE):
-                    raise
-                said = error
-                avoid |= {attempt.node}
-                trace.note(f"node {attempt.node}: {error.message}; another try")
-        assert said is not None
-        raise said
+                tries.failed(attempt.node, error, frozenset({attempt.node}))
+        raise tries.given_up
 
     async def _try(
         self, attempt: Attempt, model: str, asked: OpaqueRequest, trace: Trace

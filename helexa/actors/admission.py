@@ -82,6 +82,10 @@ class Occupancy:
     expected_wait_seconds: float = 0.0
 
 
+# A model, a node, and how busy it is there.
+Door = tuple[str, str, Occupancy]
+
+
 def unheard(verdict: Verdict) -> None:
     """The default of `on_verdict`."""
 

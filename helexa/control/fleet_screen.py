@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from helexa.control.layout import bar, gigabytes, table
+from helexa.control.layout import memory, table
 
 Json = Any
 
@@ -21,15 +21,15 @@ def nodes(found: list[Json], *, plain: bool = False) -> list[str]:
 
 def node_row(node: Json, device: Json, *, is_first: bool, plain: bool) -> tuple[Any, ...]:
     named = f"{device.get('index', '?')} {device.get('name', '')}".rstrip() if device else None
-    memory = used(device, plain=plain) if device else None
+    taken = memory(device, plain=plain) if device else None
     if not is_first:
-        return ("", "", named, memory, "", poisoned(device))
+        return ("", "", named, taken, "", poisoned(device))
     stored = node.get("stored")
     return (
         node.get("name"),
         "up" if node.get("up") else "down",
         named,
-        memory,
+        taken,
         None if stored is None else len(stored),
         node.get("why_down") or poisoned(device),
     )
@@ -57,13 +57,6 @@ def models(found: list[Json]) -> list[str]:
 
 def others(found: list[Json]) -> list[Json]:
     return [node for node in found if node.get("kind") != OWN]
-
-
-def used(device: Json, *, plain: bool) -> str | None:
-    total, taken = device.get("vram_total_mb"), device.get("vram_used_mb")
-    if not total:
-        return None
-    return f"{bar(taken or 0, total, plain=plain)} {gigabytes(taken or 0)} of {gigabytes(total)}"
 
 
 def poisoned(device: Json) -> str:

@@ -1,7 +1,7 @@
 """Words and columns for a terminal.  Pure; whatever is shown has its control characters escaped."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -62,3 +62,14 @@ def clock(when: float | str) -> str:
     """Unix time, or a time as log lines have it, on this machine's clock."""
     unix_time = datetime.fromisoformat(when).timestamp() if isinstance(when, str) else when
     return time.strftime("%H:%M:%S", time.localtime(unix_time))
+
+
+def memory(device: Mapping[str, Any], *, plain: bool) -> str | None:
+    """A bar and figures; what other programs hold is named."""
+    used, total = device.get("vram_used_mb"), device.get("vram_total_mb")
+    if used is None or not total:
+        return gigabytes(total) if total else None
+    text = f"{bar(used, total, plain=plain)} {gigabytes(used)} of {gigabytes(total)}"
+    if foreign := device.get("foreign_mb"):
+        text += f" ({gigabytes(foreign)} by other programs)"
+    return text

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from helexa.control import fleet_screen
-from helexa.control.layout import bar, clock, duration, gigabytes, seconds, table
+from helexa.control.layout import clock, duration, gigabytes, memory, seconds, table
 from helexa.escape import escape
 
 Json = Any
@@ -64,17 +64,6 @@ def devices(found: list[Json], *, plain: bool) -> list[str]:
         for device in found
     ]
     return table(("DEVICE", "MEMORY", ">LOAD", ">TEMP", ">POWER", ""), rows) if rows else []
-
-
-def memory(device: Json, *, plain: bool) -> str | None:
-    """A bar and figures; what other programs hold is named."""
-    used, total = device.get("vram_used_mb"), device.get("vram_total_mb")
-    if used is None or not total:
-        return gigabytes(total) if total else None
-    text = f"{bar(used, total, plain=plain)} {gigabytes(used)} of {gigabytes(total)}"
-    if foreign := device.get("foreign_mb"):
-        text += f" ({gigabytes(foreign)} by other programs)"
-    return text
 
 
 def unit(value: float | None, name: str) -> str | None:

@@ -81,7 +81,6 @@ class Files:
         if begin:
             last = found.bytes - 1
             response.headers["content-range"] = f"bytes {begin}-{last}/{found.bytes}"
-        response.timeout = None  # Quart's would cut a large file
         return response
 
     async def _manifest(self, name: str) -> Manifest:

@@ -1,13 +1,12 @@
 """What the operator of a gateway reads of this node: its log lines, and what bounds a model's context."""
 
-import json
 from collections.abc import Sequence
 
 from quart import Response, request
 from quart_trio import QuartTrio
 
 from helexa.host import Host
-from helexa.http.stream import json_response
+from helexa.http.stream import json
 from helexa.http.trusted import check_trusted
 from helexa.loads import Loads, LoadSpec
 from helexa.logs import RING_LINES, Ring
@@ -22,13 +21,13 @@ def add_inside(app: QuartTrio, host: Host, loads: Loads, ring: Ring, peers: Sequ
         check_trusted(request, peers)
         last = max(0, ring.end - number("lines", RING_LINES))
         lines, end, lost = ring.since(number("since", last))
-        return json_response(json.dumps({"next": end, "lost": lost, "lines": lines}).encode())
+        return json({"next": end, "lost": lost, "lines": lines})
 
     @app.get("/models/<path:name>/limit")
     async def limit(name: str) -> Response:
         check_trusted(request, peers)
         entry = await loads.entry_for(LoadSpec(name))
-        return json_response(json.dumps(await host.limit_json(entry)).encode())
+        return json(await host.limit_json(entry))
 
 
 def number(name: str, default: int) -> int:

@@ -7,7 +7,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from quart import Response
 from quart_trio import QuartTrio
 
-from helexa.actors.admission import Occupancy
+from helexa.actors.admission import Door, Occupancy
 from helexa.actors.node import Node
 from helexa.actors.place import NodeStatus
 from helexa.config.schema import Limits
@@ -17,8 +17,7 @@ from helexa.metrics import Metrics
 MIB = 2**20
 
 
-# Model, node, and how busy it is there.
-Doors = Callable[[], Iterable[tuple[str, str, Occupancy]]]
+Doors = Callable[[], Iterable[Door]]
 
 
 def metrics_app(metrics: Metrics, node: Node | None, doors: Doors, limits: Limits) -> QuartTrio:

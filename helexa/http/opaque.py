@@ -68,7 +68,6 @@ class Route:
         response = TrioResponse(told(answer, trace), content_type=kind_of(answer))
         response.headers.extend(route_headers(call, trace))
         response.headers.extend([("x-content-type-options", "nosniff")])
-        response.timeout = None  # Quart's would end a long answer as if it were complete
         return response
 
 

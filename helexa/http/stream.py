@@ -42,7 +42,6 @@ def sse_response(
     call.exits.push_async_callback(events.aclose)
     response = TrioResponse(spoken(events, last_words), content_type="text/event-stream")
     response.headers.extend([("cache-control", "no-cache"), ("x-accel-buffering", "no"), *headers])
-    response.timeout = None  # Quart's would end a long answer as if it were complete
     return response
 
 

@@ -1,17 +1,15 @@
 """HTTP to one node: its pool of connections, its token, limits on all that comes back."""
 
-import ssl
 from typing import Self
-from urllib.parse import urlsplit
 
 import trio
 from attrs import field, frozen
 
-from helexa import __version__, logs
+from helexa import logs
 from helexa.config.schema import RemoteNode
 from helexa.errors import UpstreamMalformed
-from helexa.http.address import is_loopback
 from helexa.nodes.connection import Pool, place_of
+from helexa.nodes.endpoint import base_url, is_in_clear, own_headers, tls_context
 from helexa.nodes.framing import Head, Headers
 from helexa.nodes.incoming import Incoming, Question
 from helexa.nodes.port import NodeLost
@@ -100,32 +98,6 @@ class Client:
                     f"node {self.name} tells more than {most_bytes // 10**6} MB"
                 )
         return Whole(head.status, head.headers, bytes(body))
-
-
-def base_url(node: RemoteNode) -> str:
-    """Without a last slash; OpenAI-style servers are often named with the /v1 that all paths have."""
-    url = node.endpoint.rstrip("/")
-    return url.removesuffix("/v1") if node.kind == "openai" else url
-
-
-def is_in_clear(endpoint: str) -> bool:
-    """Whether others on the way could read what is sent there."""
-    parts = urlsplit(endpoint)
-    return parts.scheme == "http" and not is_loopback(parts.hostname or "")
-
-
-def own_headers(token: str) -> list[tuple[str, str]]:
-    own = [("user-agent", f"helexa/{__version__}"), ("accept-encoding", "identity")]
-    return [*own, ("authorization", f"Bearer {token}")] if token else own
-
-
-def tls_context(node: RemoteNode) -> ssl.SSLContext | None:
-    """Trusts the authorities in `tls_ca` alone, without one those of this host."""
-    if not any(url.startswith("https:") for url in (node.endpoint, *node.inference_endpoints)):
-        return None
-    context = ssl.create_default_context(cafile=node.tls_ca or None)
-    context.set_alpn_protocols(["http/1.1"])
-    return context
 
 
 def written(method: str, target: str, headers: Headers, body: bytes) -> bytes:

@@ -10,7 +10,8 @@ from attrs import frozen
 from helexa.errors import HelexaError
 from helexa.fleet.view import ModelView
 from helexa.nodes import shapes
-from helexa.nodes.client import Client, Whole, is_in_clear
+from helexa.nodes.client import Client, Whole
+from helexa.nodes.endpoint import is_in_clear
 from helexa.nodes.offers import read_offers
 from helexa.nodes.refusals import operation_error
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import re
-import ssl
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
@@ -11,10 +10,10 @@ from urllib.parse import quote, urlsplit
 
 from attrs import frozen
 
-from helexa import __version__, logs
+from helexa import logs
 from helexa.config.schema import Config, RemoteNode
 from helexa.errors import StoreError, UpstreamMalformed
-from helexa.http.address import is_loopback
+from helexa.nodes.endpoint import base_url, is_in_clear, own_headers, tls_context
 from helexa.nodes.told import Told, parse_object
 from helexa.store.assemble import Fetched
 from helexa.store.downloads import SILENCE_SECONDS, EndedEarly
@@ -90,11 +89,6 @@ def look_up(source: NodeSource, nodes: Nodes) -> "NodeRepository":
         except UpstreamMalformed as error:
             raise StoreError(f"{source} cannot be fetched: {error.message}.") from None
     return NodeRepository(source, node, version_of(hashes), sizes, hashes)
-
-
-def is_in_clear(endpoint: str) -> bool:
-    parts = urlsplit(endpoint)
-    return parts.scheme == "http" and not is_loopback(parts.hostname or "")
 
 
 def read_files(told: Told) -> tuple[dict[str, int], dict[str, str]]:
@@ -175,14 +169,10 @@ def path_of(source: NodeSource) -> str:
 def asked(node: RemoteNode, path: str, headers: Mapping[str, str]) -> Iterator[HTTPResponse]:
     """The answer of the node to a GET.  No proxy and no redirect has a say in where it goes."""
     connection = connection_to(node)
-    own = {"user-agent": f"helexa/{__version__}", "accept-encoding": "identity"}
-    if node.token:
-        own["authorization"] = f"Bearer {node.token}"
+    sent = dict(own_headers(node.token)) | {**headers}
     try:
         try:
-            connection.request(
-                "GET", urlsplit(node.endpoint).path.rstrip("/") + path, None, own | {**headers}
-            )
+            connection.request("GET", urlsplit(base_url(node)).path + path, None, sent)
             response = connection.getresponse()
         except (OSError, HTTPException) as error:
             raise Broken(reason(error)) from None
@@ -195,7 +185,7 @@ def connection_to(node: RemoteNode) -> HTTPConnection:
     parts = urlsplit(node.endpoint)
     host, port = parts.hostname or "", parts.port
     if parts.scheme == "https":
-        trusted = ssl.create_default_context(cafile=node.tls_ca or None)
+        trusted = tls_context(node)
         return HTTPSConnection(host, port or 443, timeout=SILENCE_SECONDS, context=trusted)
     return HTTPConnection(host, port or 80, timeout=SILENCE_SECONDS)
 

@@ -5,8 +5,6 @@ Its name tells what the times hang on; what does not fit any more is simply not 
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -17,6 +15,7 @@ from helexa import logs
 from helexa.devices.host import describe
 from helexa.engine.lean.library import cache_directory, is_own, kernels_name
 from helexa.engine.orders import Measure, Quant
+from helexa.store.layout import write_private
 
 log = logs.get("helexa.engine")
 
@@ -48,9 +47,7 @@ class KeptSpeeds:
         """Where that cannot be, the next load measures again."""
         try:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile(dir=self.path.parent, delete=False) as file:
-                file.write(json.dumps({"seconds": seconds}).encode())
-            os.replace(file.name, self.path)
+            write_private(self.path, json.dumps({"seconds": seconds}))
         except OSError as error:
             log.warning("speeds not kept", path=str(self.path), reason=str(error))
 
