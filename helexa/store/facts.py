@@ -48,7 +48,7 @@ class Layers:
 
 @frozen
 class Facts:
-    """What config.json and generation_config.json say.  `head_dim` and `kv_heads` are a full layer's."""
+    """What config.json says.  `head_dim` and `kv_heads` are a full layer's."""
 
     architecture: str
     model_type: str
@@ -58,7 +58,6 @@ class Facts:
     max_position_embeddings: int
     vocab_size: int
     dtype: str  # torch's name: "bfloat16"
-    eos_ids: tuple[int, ...]
 
 
 @frozen
@@ -74,12 +73,10 @@ class ModelFiles:
 def read_facts(path: Path) -> ModelFiles:
     """The facts of a prepared model's directory; StoreError if its files don't say enough."""
     config = read_object(path / CONFIG, TAKEN[CONFIG])
-    generation = path / "generation_config.json"
-    settings = read_object(generation, TAKEN[generation.name]) if generation.exists() else {}
     ggufs = sorted(path.glob("*.gguf"))
     files = sorted(path.glob("*.safetensors")) or ggufs
     shapes = {name: shape for file in files for name, shape in read_shapes(file).items()}
-    facts = facts_from(config, settings)
+    facts = facts_from(config)
     bits = gguf_bits(read_gguf(ggufs[0])) if ggufs else plain_bits(facts)
     return ModelFiles(
         facts=facts,
@@ -181,14 +178,13 @@ def fits_kernels(shape: tuple[int, ...]) -> bool:
     return rows % 16 == columns % 16 == 0 and (rows % 32 == 0 or columns % 32 == 0)
 
 
-def facts_from(config: Mapping[str, Any], generation: Mapping[str, Any]) -> Facts:
+def facts_from(config: Mapping[str, Any]) -> Facts:
     """The facts in a config, be it the model's own or around a `text_config`.
 
     StoreError, naming the field, where one is missing that has no sensible default.
     """
     text = config.get("text_config") or config
     architectures = config.get("architectures") or text.get("architectures") or [""]
-    ends = first(generation, config, text, names=("eos_token_id",))
     return Facts(
         architecture=str(architectures[0]),
         model_type=str(text.get("model_type") or config.get("model_type") or ""),
@@ -200,7 +196,6 @@ def facts_from(config: Mapping[str, Any], generation: Mapping[str, Any]) -> Fact
         ),
         vocab_size=needed({**config, **text}, "vocab_size"),
         dtype=str(first(text, config, names=("dtype", "torch_dtype")) or "float32"),
-        eos_ids=tuple(ends) if isinstance(ends, list) else () if ends is None else (int(ends),),
     )
 
 

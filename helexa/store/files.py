@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from helexa.errors import StoreError
+from helexa.replacing import flush
 from helexa.store.progress import Progress
 
 CHUNK = 4 << 20
@@ -80,8 +81,4 @@ def empty(directory: Path) -> Path:
 def flush_tree(directory: Path) -> None:
     """Have everything below `directory`, and it, written to the disk."""
     for path in [*(p for p in directory.iterdir() if p.is_file()), directory]:
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        flush(path)

@@ -6,25 +6,24 @@ pins.json             source -> the commit and hashes of its first add
 models/NAME/          one finished model, put there by a single rename
 partial/NAME/         a model in the making; `download` in it survives an interruption
 locks/NAME.lock       held (flock) by whoever adds or removes NAME
-backup/vN/            the small files as they were before a migration from version N
+backup/format-N/      the small files as they were before a migration from version N
 ```
 """
 
 import fcntl
 import os
 import pwd
-import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from attrs import frozen
 
 from helexa.errors import StoreError
+from helexa.formats import Migrations, WrongFormat, bring_to_format
 
 FORMAT = 1
-# version N -> what turns a store of version N into one of version N + 1
-MIGRATIONS: Mapping[int, Callable[[Path], None]] = {}
+MIGRATIONS: Migrations = {}
 
 
 @frozen
@@ -55,7 +54,7 @@ class Layout:
 def open_layout(
     root: Path,
     wanted: int = FORMAT,
-    migrations: Mapping[int, Callable[[Path], None]] = MIGRATIONS,
+    migrations: Migrations = MIGRATIONS,
 ) -> Layout:
     """The store at `root`, made if absent and migrated if older; StoreError if it is newer."""
     try:
@@ -64,10 +63,19 @@ def open_layout(
         for directory in (root / "locks", root / "models", root / "partial"):
             directory.mkdir(mode=0o700, exist_ok=True)
         with locked(root, "format"):
-            bring_to_version(root, wanted, migrations)
+            bring_to_format(root / "version", wanted, migrations, small_files)
     except OSError as error:
         raise StoreError(f"The model store {root} cannot be opened: {error.strerror}.") from None
+    except WrongFormat as wrong:
+        raise StoreError(f"The model store {root} {wrong}.") from None
     return Layout(root)
+
+
+def small_files(root: Path) -> list[Path]:
+    """Weights never change."""
+    return [
+        file for file in (*root.glob("*"), *root.glob("models/*/helexa.json")) if file.is_file()
+    ]
 
 
 def check_owner(root: Path, user: int) -> None:
@@ -85,42 +93,6 @@ def user_name(uid: int) -> str:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
         return f"#{uid}"
-
-
-def bring_to_version(
-    root: Path, wanted: int, migrations: Mapping[int, Callable[[Path], None]]
-) -> None:
-    file = root / "version"
-    if not file.exists():
-        write_private(file, f"{wanted}\n")
-        return
-    text = file.read_text()[:20].strip()
-    if not text.isdecimal():
-        raise StoreError(f"The model store {root} has an unreadable format version ({text!r}).")
-    found = int(text)
-    if found > wanted:
-        raise StoreError(
-            f"The model store {root} has format {found}, and this helexa reads up to {wanted}: "
-            "upgrade helexa or name another [store] dir."
-        )
-    for version in range(found, wanted):
-        if version not in migrations:
-            raise StoreError(f"The model store {root} has format {version}, which is too old.")
-        back_up(root, version)
-        migrations[version](root)
-        write_private(file, f"{version + 1}\n")
-
-
-def back_up(root: Path, version: int) -> None:
-    """Copy what a migration may rewrite: everything small.  Weights never change."""
-    backup = root / "backup" / f"v{version}"
-    shutil.rmtree(backup, ignore_errors=True)
-    backup.mkdir(mode=0o700, parents=True)
-    for file in [*root.glob("*"), *root.glob("models/*/helexa.json")]:
-        if file.is_file():
-            target = backup / file.relative_to(root)
-            target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            shutil.copy2(file, target)
 
 
 @contextmanager
@@ -157,14 +129,3 @@ def taken(descriptor: int) -> bool:
     except BlockingIOError:
         return False
     return True
-
-
-def write_private(path: Path, text: str) -> None:
-    """Replace `path` by `text` in one step, readable by its owner alone, and on disk when done."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)

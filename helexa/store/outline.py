@@ -71,6 +71,6 @@ def of_header(file: BinaryIO, size: int, name: str) -> Shapes:
 
 
 def outlined(config: Mapping[str, Any], shapes: Shapes, weight_bytes: int = 0) -> ModelFiles:
-    facts = facts_from(config, {})
+    facts = facts_from(config)
     packable = evolve(packable_of(shapes), bits=plain_bits(facts))
     return ModelFiles(facts, weight_bytes, sum(map(prod, shapes.values())), packable)

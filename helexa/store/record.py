@@ -11,8 +11,8 @@ from typing import Any, BinaryIO, Literal, TypeAlias
 from attrs import asdict, frozen
 
 from helexa.errors import StoreError
+from helexa.replacing import replace
 from helexa.store.files import hash_files, stamp
-from helexa.store.layout import write_private
 from helexa.store.progress import silent
 
 RECORD = "helexa.json"
@@ -191,4 +191,4 @@ def read_object(file: Path) -> Mapping[str, Any]:
 
 
 def write_object(file: Path, value: Mapping[str, Any]) -> None:
-    write_private(file, json.dumps(value, indent=1, sort_keys=True) + "\n")
+    replace(file, (json.dumps(value, indent=1, sort_keys=True) + "\n").encode())

@@ -22,12 +22,11 @@ LLAMA = {
     "max_position_embeddings": 131072,
     "vocab_size": 128256,
     "torch_dtype": "bfloat16",
-    "eos_token_id": [128001, 128008, 128009],
 }
 
 
 def facts(**changes: Any) -> Facts:
-    return facts_from(LLAMA | changes, {})
+    return facts_from(LLAMA | changes)
 
 
 def test_llama() -> None:
@@ -40,7 +39,6 @@ def test_llama() -> None:
         max_position_embeddings=131072,
         vocab_size=128256,
         dtype="bfloat16",
-        eos_ids=(128001, 128008, 128009),
     )
 
 
@@ -76,15 +74,14 @@ def test_gemma3_keeps_its_facts_in_a_text_config() -> None:
         "text_config": text,
         "vocab_size": 262208,
         "torch_dtype": "bfloat16",
-        "eos_token_id": [1, 106],
     }
-    gemma = facts_from(config, {"eos_token_id": 106})
+    gemma = facts_from(config)
     assert (gemma.architecture, gemma.model_type) == (
         "Gemma3ForConditionalGeneration",
         "gemma3_text",
     )
     assert gemma.layers == Layers(total=34, full=5, sliding=29, window=1024)
-    assert (gemma.vocab_size, gemma.dtype, gemma.eos_ids) == (262208, "bfloat16", (106,))
+    assert (gemma.vocab_size, gemma.dtype) == (262208, "bfloat16")
 
 
 def test_mistral_slides_on_every_layer_if_it_states_a_window() -> None:
@@ -125,24 +122,22 @@ def test_qwen3_next_attends_fully_on_every_fourth_layer() -> None:
     ],
 )
 def test_completed_configs_need_no_assumption(model_type: str, layers: Layers) -> None:
-    assert facts_from(CONFIG_MAPPING[model_type]().to_dict(), {}).layers == layers
+    assert facts_from(CONFIG_MAPPING[model_type]().to_dict()).layers == layers
 
 
 def test_older_names_and_other_head_shapes_are_understood() -> None:
-    gpt2 = facts_from(CONFIG_MAPPING["gpt2"]().to_dict(), {})
+    gpt2 = facts_from(CONFIG_MAPPING["gpt2"]().to_dict())
     assert (gpt2.kv_heads, gpt2.head_dim, gpt2.max_position_embeddings) == (12, 64, 1024)
-    falcon = facts_from(CONFIG_MAPPING["falcon"]().to_dict(), {})
+    falcon = facts_from(CONFIG_MAPPING["falcon"]().to_dict())
     assert falcon.kv_heads == 1
-    deepseek = facts_from(CONFIG_MAPPING["deepseek_v3"]().to_dict(), {})
+    deepseek = facts_from(CONFIG_MAPPING["deepseek_v3"]().to_dict())
     assert deepseek.head_dim == (128 + 64 + 128) // 2
     gemma4 = facts(global_head_dim=512, head_dim=256, num_global_key_value_heads=1)
     assert (gemma4.kv_heads, gemma4.head_dim) == (1, 512)
 
 
 def test_facts_that_are_missing_are_named_or_have_a_default() -> None:
-    assert facts(eos_token_id=None, torch_dtype=None).eos_ids == ()
     assert facts(torch_dtype=None).dtype == "float32"
-    assert facts(eos_token_id=7).eos_ids == (7,)
     for name in ("num_hidden_layers", "max_position_embeddings", "vocab_size"):
         with pytest.raises(StoreError, match=name):
             facts(**{name: None})
@@ -152,12 +147,10 @@ def test_facts_that_are_missing_are_named_or_have_a_default() -> None:
 
 def test_a_directory_tells_its_weights_too(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps(LLAMA))
-    (tmp_path / "generation_config.json").write_text('{"eos_token_id": 5}')
     save_file({"a": torch.zeros(2, 3), "b": torch.zeros(4)}, tmp_path / "model.safetensors")
     files = read_facts(tmp_path)
     assert files.parameters == 10
     assert files.weight_bytes == (tmp_path / "model.safetensors").stat().st_size
-    assert files.facts.eos_ids == (5,)
 
 
 def test_a_directory_with_a_gguf_alone_tells_its_parameters(small_gguf: Path) -> None:

@@ -7,11 +7,10 @@ https://huggingface.co/docs/safetensors/index#format
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Generator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from attrs import frozen
@@ -20,6 +19,7 @@ from torch import Tensor
 
 from helexa import logs
 from helexa.engine.orders import Load
+from helexa.replacing import replacing
 from helexa.store.record import RECORD, read_object
 
 FORMAT = 1  # of what is packed how; another number, another file
@@ -67,26 +67,23 @@ class Kept:
 
     def write(self, tensors: Mapping[str, Tensor]) -> Generator[None, None, None]:
         """Replace the file, or leave things as they are where there is no room; a piece at a time."""
-        temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
         try:
             self.path.parent.mkdir(mode=0o700, exist_ok=True)
             needed = sum(tensor.nbytes for tensor in tensors.values()) + SPARE_BYTES
             if shutil.disk_usage(self.path.parent).free < needed:
                 log.warning("packed weights not kept: the disk is nearly full", path=str(self.path))
                 return
-            yield from write_tensors(temporary, tensors)
-            policy = self.path.name.partition("-")[0]
-            for old in self.path.parent.glob(f"{policy}-*.safetensors"):
-                old.unlink()
-            temporary.replace(self.path)
+            with replacing(self.path) as file:
+                yield from write_tensors(file, tensors)
+                policy = self.path.name.partition("-")[0]
+                for old in self.path.parent.glob(f"{policy}-*.safetensors"):
+                    old.unlink()
         except OSError as error:
             log.warning("packed weights not kept", path=str(self.path), reason=str(error))
-        finally:
-            temporary.unlink(missing_ok=True)
 
 
-def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> Generator[None, None, None]:
-    """A safetensors file, for its owner alone, written piece by piece."""
+def write_tensors(file: BinaryIO, tensors: Mapping[str, Tensor]) -> Generator[None, None, None]:
+    """In the form of a safetensors file, piece by piece."""
     header, end = {}, 0
     for name, tensor in tensors.items():
         span = [end, end := end + tensor.nbytes]
@@ -94,13 +91,9 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> Generator[None, 
         header[name] = {"dtype": dtype, "shape": shape, "data_offsets": span}
     told = json.dumps(header, separators=(",", ":")).encode()
     told += b" " * (-len(told) % 8)  # so that tensors lie on whole words
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(len(told).to_bytes(8, "little") + told)
-        for tensor in tensors.values():
-            data: Any = tensor.cpu().contiguous().view(torch.uint8).flatten().numpy()
-            for start in range(0, len(data), WRITTEN_AT_ONCE):
-                file.write(data[start : start + WRITTEN_AT_ONCE])
-                yield
-        file.flush()
-        os.fsync(file.fileno())
+    file.write(len(told).to_bytes(8, "little") + told)
+    for tensor in tensors.values():
+        data: Any = tensor.cpu().contiguous().view(torch.uint8).flatten().numpy()
+        for start in range(0, len(data), WRITTEN_AT_ONCE):
+            file.write(data[start : start + WRITTEN_AT_ONCE])
+            yield

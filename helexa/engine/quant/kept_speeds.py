@@ -15,7 +15,7 @@ from helexa import logs
 from helexa.devices.host import describe
 from helexa.engine.lean.library import cache_directory, is_own, kernels_name
 from helexa.engine.orders import Measure, Quant
-from helexa.store.layout import write_private
+from helexa.replacing import replace
 
 log = logs.get("helexa.engine")
 
@@ -47,7 +47,7 @@ class KeptSpeeds:
         """Where that cannot be, the next load measures again."""
         try:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            write_private(self.path, json.dumps({"seconds": seconds}))
+            replace(self.path, json.dumps({"seconds": seconds}).encode())
         except OSError as error:
             log.warning("speeds not kept", path=str(self.path), reason=str(error))
 
