@@ -40,17 +40,12 @@ class Accounts:
     ledger: Ledger
     database: Database
 
-    def follow(self, wanted: schema.Accounts) -> tuple[int, list[str]]:
+    def follow(self, wanted: schema.Accounts) -> int:
         """Put other keys, limits and retention in force for the requests that come from now on.
 
-        How many keys and limits changed, and what cannot change before the next start.
+        What is in AT_START stays as it is.  How many keys and limits changed.
         """
         fixed = {name: getattr(self.settings, name) for name in AT_START}
-        refused = [
-            f"accounts.{name}: cannot change while helexa runs; restart it"
-            for name, value in fixed.items()
-            if getattr(wanted, name) != value
-        ]
         settings = evolve(wanted, **fixed)
         found = list(changes(self.settings, settings))
         self.settings = settings
@@ -61,7 +56,7 @@ class Accounts:
         for warning in account_warnings(settings):
             log.warning("configuration warning", reason=warning)
         warn_of_open_door(settings, self.ring)
-        return len(found), refused
+        return len(found)
 
 
 @asynccontextmanager

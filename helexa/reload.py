@@ -1,7 +1,7 @@
 """What is read again while helexa runs: the catalogue, `[accounts]`, certificates.  The rest is read at
 start alone, and whoever asks for a reload is told so."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import attrs
@@ -9,7 +9,7 @@ import trio
 from attrs import define, field, frozen
 
 from helexa import logs
-from helexa.accounting import Accounts
+from helexa.accounting import AT_START, Accounts
 from helexa.config.schema import Config
 from helexa.errors import ConfigError
 from helexa.http.tls import Certificates
@@ -67,7 +67,7 @@ class Reload:
             for mistake in error.mistakes:
                 log.error("configuration not reloaded", mistake=mistake)
             return Reloaded(mistakes=(*error.mistakes, "the old configuration is kept"))
-        done = self._others(config)
+        done = self._at_start(config)
         if self.accounts is not None:
             done += self._accounts(self.accounts, config)
         for mistake in done.mistakes:
@@ -75,13 +75,33 @@ class Reload:
         return done
 
     def _accounts(self, accounts: Accounts, config: Config) -> Reloaded:
-        changed, refused = accounts.follow(config.accounts)
+        changed = accounts.follow(config.accounts)
         log.info("accounts reloaded", changes=changed)
-        return Reloaded((f"keys and limits that changed: {changed}",), tuple(refused))
+        return Reloaded((f"keys and limits that changed: {changed}",))
 
-    def _others(self, config: Config) -> Reloaded:
-        """Sections that differ from what runs."""
-        names = [section.name for section in attrs.fields(Config) if section.name != "accounts"]
-        differ = [name for name in names if getattr(config, name) != getattr(self.config, name)]
-        told = f"changes of {', '.join(differ)} count from the next start"
-        return Reloaded((told,)) if differ else Reloaded()
+    def _at_start(self, config: Config) -> Reloaded:
+        """What differs from what runs, and is read at start alone."""
+        differ = [name for name in differences(self.config, config) if not may_change(name)]
+        return Reloaded(
+            mistakes=tuple(
+                f"{name}: cannot change while helexa runs; restart it" for name in differ
+            )
+        )
+
+
+def differences(before: Config, after: Config) -> Iterator[str]:
+    """`section.name` of every setting that is not the same; `[[nodes]]` as a whole."""
+    for section in attrs.fields(Config):
+        old, new = getattr(before, section.name), getattr(after, section.name)
+        if not attrs.has(type(old)):
+            if old != new:
+                yield section.name
+            continue
+        for setting in attrs.fields(type(old)):
+            if getattr(old, setting.name) != getattr(new, setting.name):
+                yield f"{section.name}.{setting.name}"
+
+
+def may_change(name: str) -> bool:
+    section, _, setting = name.partition(".")
+    return section == "accounts" and setting not in AT_START

@@ -9,12 +9,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import reduce
 from typing import TypeAlias
 
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 
 from helexa.accounts import windows
 from helexa.accounts.amount import NOTHING, UNUSED, Amount, Used
 from helexa.accounts.provider import Remaining, Wanted
-from helexa.accounts.windows import BALANCE, Cap, Meter, Scope, Window
+from helexa.accounts.windows import BALANCE, Cap, Meter, Scope, Standing, Window
 from helexa.average import smoothed
 from helexa.conversation import Principal
 
@@ -29,8 +29,9 @@ SMOOTHING, FIRST_GUESS_SECONDS = 0.2, 2.0
 class Refused:
     """`cap` has no room for `asked`.
 
-    `remaining` is what is neither spent nor reserved.  `is_held` tells that there will be room once
-    requests under way have ended; else `seconds` is when the window makes it, None for never.
+    `remaining` is what is neither spent nor reserved of it, and `room` of all caps together.  `is_held`
+    tells that there will be room once requests under way have ended; else `seconds` is when the window
+    makes it, None for never.
     """
 
     cap: Cap
@@ -39,6 +40,7 @@ class Refused:
     remaining: Amount
     seconds: float | None
     is_held: bool = False
+    room: Amount = NOTHING
 
 
 @define(eq=False)
@@ -74,7 +76,7 @@ class Book:
         most = wanted.prices.at_most(wanted.prompt_tokens, wanted.max_output * wanted.num_answers)
         refused = [found for cap in caps if (found := self._refusal(cap, most, now))]
         if refused:
-            return max(refused, key=severity)
+            return evolve(max(refused, key=severity), room=self._room(caps, now))
         opened = Open(id, wanted, tuple(caps), meters_of(wanted.principal, caps), most, now)
         for meter_id in opened.meters:
             before = self.meter(meter_id)
@@ -118,6 +120,10 @@ class Book:
     def meter(self, meter_id: MeterId) -> Meter:
         return self.meters.get(meter_id, UNTOUCHED)
 
+    def standing(self, cap: Cap, now: float) -> Standing:
+        meter = self.budget(cap, now)
+        return Standing(cap, meter, windows.reset_seconds(meter, cap.window, now))
+
     def budget(self, cap: Cap, now: float) -> Meter:
         """What counts against `cap`."""
         return windows.at(self.meter((cap.scope, cap.window)), cap.window, now)
@@ -156,17 +162,17 @@ class Book:
     def _room_beyond(self, opened: Open, now: float) -> Amount:
         """What every cap of `opened` has room for beside all reservations, its own included; what it
         was charged beyond its own already counts as room."""
-        rooms = (windows.room(self.budget(cap, now), cap) for cap in opened.caps)
         had = (opened.charged - opened.most).not_below_zero
-        return reduce(Amount.at_most, rooms, ENDLESS) + had
+        return self._room(opened.caps, now) + had
+
+    def _room(self, caps: Iterable[Cap], now: float) -> Amount:
+        """What none of `caps` has spent or reserved."""
+        rooms = (windows.room(self.budget(cap, now), cap) for cap in caps)
+        return reduce(Amount.at_most, rooms, ENDLESS)
 
     def _remaining(self, cap: Cap, limit: int, now: float) -> Remaining:
-        meter = self.budget(cap, now)
-        return Remaining(
-            limit,
-            windows.room(meter, cap).tokens,
-            windows.reset_seconds(meter, cap.window, now),
-        )
+        standing = self.standing(cap, now)
+        return Remaining(limit, standing.room.tokens, standing.reset_seconds)
 
 
 def meters_of(principal: Principal, caps: Iterable[Cap]) -> tuple[MeterId, ...]:

@@ -44,4 +44,7 @@ def lock(descriptor: int, path: Path) -> None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise StateInUse(f"another process has {path.with_suffix('')}") from None
+        in_use = (
+            f"{path.with_suffix('')} is in use by another process: stop it, or name another file"
+        )
+        raise StateInUse(in_use) from None

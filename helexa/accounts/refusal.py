@@ -5,7 +5,7 @@ from typing import Any
 from helexa.accounts.amount import Amount
 from helexa.accounts.book import Refused
 from helexa.accounts.provider import Wanted
-from helexa.accounts.windows import Scope
+from helexa.accounts.windows import Meter, Scope, room
 from helexa.errors import BudgetExhausted, BudgetHeld, HelexaError, InsufficientQuota
 
 
@@ -19,12 +19,26 @@ def refusal(refused: Refused, wanted: Wanted) -> HelexaError:
             retry_after=refused.seconds,
             **details,
         )
+    words += shorter(refused, wanted)
     if refused.seconds is None:
         return InsufficientQuota(f"{words}; a person must raise it", **details)
     retry_after = max(1.0, refused.seconds or refused.cap.window.seconds)
-    return BudgetExhausted(
-        f"{words}; it renews in {retry_after:.0f} s", retry_after=retry_after, **details
-    )
+    when = f"it renews in {retry_after:.0f} s"
+    if not refused.asked.fits(room(Meter(), refused.cap)):
+        when = "this request is larger than the whole budget"
+    return BudgetExhausted(f"{words}; {when}", retry_after=retry_after, **details)
+
+
+def shorter(refused: Refused, wanted: Wanted) -> str:
+    """What could be asked for instead: who names no length is taken to want the longest answer."""
+    spare = refused.room - wanted.prices.at_most(wanted.prompt_tokens, 0)
+    each = wanted.prices.at_most(0, wanted.num_answers)
+    most = spare.tokens // each.tokens
+    if each.pico_usd or spare.pico_usd < 0:
+        most = min(most, spare.pico_usd // max(1, each.pico_usd))
+    if most <= 0:
+        return ""
+    return f", enough for {'answers' if wanted.num_answers > 1 else 'an answer'} of up to {most}"
 
 
 def what(refused: Refused) -> str:

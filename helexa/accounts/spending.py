@@ -1,6 +1,6 @@
 """The metrics of spending, by account and key: ids from the configuration and the key store alone."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TypeAlias
 
 from prometheus_client import CollectorRegistry, Counter
@@ -8,13 +8,14 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from helexa.accounts.amount import Amount, Used
-from helexa.accounts.windows import Cap, Meter
+from helexa.accounts.bounds import UNITS, Bound, Unit, bounds
+from helexa.accounts.windows import Cap, Standing
 from helexa.conversation import Principal
 
 MOST_KEYS = 500  # with series of their own; further ones count as `other`
 OTHER = Principal("other", "other")
 
-Budgets: TypeAlias = Callable[[], Iterable[tuple[Cap, Meter]]]
+Budgets: TypeAlias = Callable[[], Iterable[Standing]]
 
 
 class Spending:
@@ -68,7 +69,7 @@ class Spending:
         self.refusals.labels(*self._labels(principal), reason).inc()
 
     def watch(self, budgets: Budgets) -> None:
-        """Show every cap with what its meter says at the time of each scrape."""
+        """Show how every cap stands at the time of each scrape."""
         self._registry.register(BudgetCollector(budgets))
 
     def _found(self, principal: Principal) -> tuple[Counter, ...]:
@@ -88,30 +89,37 @@ class Spending:
 
 
 class BudgetCollector(Collector):
-    """`helexa_budget_tokens` and the like; an account's own budget has an empty `key`."""
+    """`helexa_budget_tokens`, `helexa_budget_usd` and the like; an account's own has an empty `key`."""
 
     def __init__(self, budgets: Budgets) -> None:
         self._budgets = budgets
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        labels = ["account", "key", "window"]
-        cap_family = GaugeMetricFamily(
-            "helexa_budget_tokens", "The most that may be spent within the window.", labels=labels
-        )
-        spent_family = GaugeMetricFamily(
-            "helexa_budget_spent_tokens", "Spent within the window.", labels=labels
-        )
-        reserved_family = GaugeMetricFamily(
-            "helexa_budget_reserved_tokens", "Held by requests under way.", labels=labels
-        )
-        capped = ((cap, meter) for cap, meter in self._budgets() if cap.tokens is not None)
-        for (cap, meter), _ in zip(capped, range(MOST_KEYS), strict=False):
-            scope = cap.scope
-            where = [scope.account_id, scope.key_id, window_label(cap)]
-            cap_family.add_metric(where, float(cap.tokens or 0))
-            spent_family.add_metric(where, meter.spent.tokens)
-            reserved_family.add_metric(where, meter.reserved.tokens)
-        yield from (cap_family, spent_family, reserved_family)
+        for unit in UNITS:
+            found = self._found(unit)
+            for name, text, figure in FIGURES:
+                family = GaugeMetricFamily(f"helexa_budget_{name}{unit}", text, labels=LABELS)
+                for where, bound in found.items():
+                    family.add_metric(where, figure(bound))
+                yield family
+
+    def _found(self, unit: Unit) -> Mapping[tuple[str, str, str], Bound]:
+        """The smallest cap where several have the same labels."""
+        found: dict[tuple[str, str, str], Bound] = {}
+        for one, _ in zip(self._budgets(), range(MOST_KEYS), strict=False):
+            where = (one.cap.scope.account_id, one.cap.scope.key_id, window_label(one.cap))
+            for bound in bounds(one):
+                if bound.unit == unit and (where not in found or bound.cap < found[where].cap):
+                    found[where] = bound
+        return found
+
+
+LABELS = ("account", "key", "window")
+FIGURES: Sequence[tuple[str, str, Callable[[Bound], float]]] = (
+    ("", "The most that may be spent within the window.", lambda bound: bound.cap),
+    ("spent_", "Spent within the window.", lambda bound: bound.spent),
+    ("reserved_", "Held by requests under way.", lambda bound: bound.reserved),
+)
 
 
 def window_label(cap: Cap) -> str:

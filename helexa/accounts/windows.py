@@ -82,6 +82,20 @@ class Meter:
         return self.spent + self.reserved
 
 
+@frozen
+class Standing:
+    """How much of `cap` is taken at one moment; `reset_seconds` as the function of that name tells."""
+
+    cap: Cap
+    meter: Meter
+    reset_seconds: float | None
+
+    @property
+    def room(self) -> Amount:
+        """What is neither spent nor reserved."""
+        return room(self.meter, self.cap)
+
+
 def at(meter: Meter, window: Window, now: float) -> Meter:
     """`meter` as it stands at `now`: what is too old has left it."""
     match window.kind:

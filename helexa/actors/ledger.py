@@ -24,7 +24,7 @@ from helexa.accounts.refusal import refusal
 from helexa.accounts.rows import Event, Outcome, Row
 from helexa.accounts.spending import Spending
 from helexa.accounts.tally import Tally
-from helexa.accounts.windows import Cap, Meter
+from helexa.accounts.windows import Cap, Standing
 from helexa.actors.journal import Journal
 from helexa.actors.mailbox import Reply
 from helexa.conversation import Principal
@@ -164,6 +164,8 @@ class Ledger:
             raise
 
     def snapshot(self, principal: Principal) -> Remaining | None:
+        if self.set_aside:  # nobody knows
+            return None
         return self._book.remaining(self.caps_of(principal), self._clock.seconds())
 
     def refused(
@@ -184,18 +186,18 @@ class Ledger:
         account = self._limits.get(principal.account_id, ())
         return self._keys().caps_of(principal) + account
 
-    def budgets(self) -> Iterator[tuple[Cap, Meter]]:
-        """Every cap in force, and what counts against it now."""
+    def budgets(self) -> Iterator[Standing]:
+        """Every cap in force, as it stands now."""
         keys = (key for key in self._keys().by_hash.values() if not key.is_revoked)
         of_keys = (cap for key in keys for cap in key.caps)
         of_accounts = (cap for caps in self._limits.values() for cap in caps)
         now = self._clock.seconds()
         for cap in dict.fromkeys((*of_keys, *of_accounts)):
-            yield cap, self._book.budget(cap, now)
+            yield self._book.standing(cap, now)
 
-    def meter(self, cap: Cap) -> Meter:
-        """What counts against `cap` now."""
-        return self._book.budget(cap, self._clock.seconds())
+    def standing(self, cap: Cap) -> Standing:
+        """How `cap` stands now, also one that nobody set."""
+        return self._book.standing(cap, self._clock.seconds())
 
     @property
     def num_open(self) -> int:

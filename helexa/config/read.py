@@ -23,7 +23,7 @@ from helexa.config.rules import (
 )
 from helexa.config.schema import Config
 from helexa.config.script import located, missing_files, rules_mistakes, script_rules
-from helexa.config.secrets import holds_secrets, with_secrets
+from helexa.config.secrets import holds_secrets, secret_files, with_secrets
 from helexa.config.structure import Mistake, Mistakes, structure
 from helexa.config.told import tell
 from helexa.errors import ConfigError
@@ -121,8 +121,17 @@ def config_warnings(path: Path | None, config: Config, default: Path = DEFAULT_C
     """What is allowed and yet not well, one sentence each."""
     return [
         *file_warnings(config_file(path, default), config, default),
+        *secret_warnings(config),
         *account_warnings(config.accounts),
     ]
+
+
+def secret_warnings(config: Config) -> Iterator[str]:
+    """A group may read them: it is how root gives a secret to a service."""
+    for file in secret_files(config):
+        mode = stat.S_IMODE(file.stat().st_mode)
+        if mode & 0o007:
+            yield f"{file} holds a secret and everybody may open it (mode {mode:04o}): chmod o= {file}"
 
 
 def file_warnings(file: Path | None, config: Config, default: Path) -> Iterator[str]:

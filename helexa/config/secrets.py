@@ -83,6 +83,17 @@ def with_key(key: AccountKey, path: KeyPath, wrong: set[KeyPath]) -> AccountKey:
     return evolve(key, key=Path(key.key_file).read_text().strip())
 
 
+def secret_files(config: Config) -> Iterator[Path]:
+    """The files that hold a token or a key and nothing else."""
+    named = (
+        config.node.token_file,
+        config.metrics.token_file,
+        *(remote.token_file for remote in config.nodes),
+        *(key.key_file for key in config.accounts.keys),
+    )
+    return map(Path, dict.fromkeys(filter(None, named)))
+
+
 def holds_secrets(config: Config) -> bool:
     """Whether the configuration itself has a token or key in it."""
     return any(

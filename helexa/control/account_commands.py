@@ -4,7 +4,6 @@ import argparse
 import base64
 import csv
 import json
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +14,7 @@ from helexa.control import times
 from helexa.control.asking import Json, change, reading, show, sockets
 from helexa.control.client import ask
 from helexa.escape import escape
+from helexa.replacing import replacing
 
 
 def keys_create(args: argparse.Namespace) -> int:
@@ -53,7 +53,8 @@ def keys_list(args: argparse.Namespace) -> int:
 
 def keys_show(args: argparse.Namespace) -> int:
     found = list(reading(args, "keys", {"key": args.key}))
-    return show(args, found, [line for one in found for line in screen.key(one)])
+    lines = ["\n".join(screen.key(one)) for one in found]
+    return show(args, found, ["\n\n".join(lines)])
 
 
 def keys_revoke(args: argparse.Namespace) -> int:
@@ -82,7 +83,7 @@ def write_csv(found: list[Json]) -> None:
     if found:
         writer = csv.DictWriter(sys.stdout, list(found[0]), lineterminator="\n")
         writer.writeheader()
-        writer.writerows(found)
+        writer.writerows({**row, "usd": f"{row['usd']:.9f}"} for row in found)  # never 8e-05
 
 
 def audit(args: argparse.Namespace) -> int:
@@ -93,17 +94,9 @@ def audit(args: argparse.Namespace) -> int:
 
 def backup(args: argparse.Namespace) -> int:
     """The archive comes over the socket, so that it belongs to whoever asked."""
-    part = args.file.with_name(f".{args.file.name}.part")
-    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            for item in ask(sockets(args), "backup", {}, None):
-                file.write(base64.b64decode(item["data"]))
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(args.file)
-    finally:
-        part.unlink(missing_ok=True)
+    with replacing(args.file) as file:
+        for item in ask(sockets(args), "backup", {}, None):
+            file.write(base64.b64decode(item["data"]))
     print(f"{args.file} holds keys and spending: keep it as private as they are", file=sys.stderr)
     return 0
 
@@ -129,7 +122,7 @@ def register(verbs: Any, common: argparse.ArgumentParser) -> None:
         return made
 
     text = "the keys that let requests in"
-    keys = verbs.add_parser("keys", help=text, description=text).add_subparsers(
+    keys = verbs.add_parser("keys", parents=[common], help=text, description=text).add_subparsers(
         metavar="WHAT", required=True
     )
     made = verb(keys, "create", keys_create, "make a key; it is shown this once")

@@ -2,22 +2,24 @@
 
 import base64
 import time
-from collections.abc import AsyncGenerator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, get_args
 
 import trio
-from attrs import evolve, frozen
+from attrs import asdict, evolve, frozen
 
 from helexa.accounting import Accounts
 from helexa.accounts import report
 from helexa.accounts.backup import archived
+from helexa.accounts.bounds import UNITS, Bound, bounds
 from helexa.accounts.budget import Budget
 from helexa.accounts.configured import configured_key
 from helexa.accounts.keyfile import StoredKey, StoredKeys, names
-from helexa.accounts.keys import Key, keyed_hash, new_secret, plain_hash
-from helexa.accounts.windows import BALANCE, Cap, Scope, Window
+from helexa.accounts.keys import ANONYMOUS_KEY, Key, keyed_hash, new_secret, plain_hash
+from helexa.accounts.windows import BALANCE, Cap, Scope, Standing, Window
 from helexa.config import checks
 from helexa.config.checks import Unfit
 from helexa.control.protocol import Args, Json
@@ -74,13 +76,18 @@ class AccountVerbs:
             raise InvalidRequest("anonymous is the account of who has no key", param="account")
         if principal in self._configured():
             raise InvalidRequest(f"the configuration has a key {key_id} of {account} already")
+        expires_at = optional(args, "expires_at")
+        if expires_at is not None and expires_at <= time.time():
+            raise InvalidRequest(
+                "a key that has expired already would let nobody in", param="expires_at"
+            )
         wanted = StoredKey(
             "",
             account,
             key_id,
             time.time(),
             budget_of(args, Budget()),
-            optional(args, "expires_at"),
+            expires_at,
             None,
             models_of(args),
             int(args.number("weight", 1, MAX_WEIGHT)) or 1,
@@ -199,6 +206,9 @@ class AccountVerbs:
             raise InvalidRequest(f"{name} is a key of the configuration: change it there")
 
     def _listed(self) -> Iterator[dict[str, Json]]:
+        """Whoever shows no key is listed where that has a budget."""
+        if self.accounts.ledger.caps_of(ANONYMOUS):
+            yield self._json(ANONYMOUS_KEY, "configuration")
         for key in self._configured().values():
             yield self._json(key, "configuration")
         for stored in self.accounts.ring.stored.keys:
@@ -206,13 +216,9 @@ class AccountVerbs:
             yield shown | {"created_at": stored.created_at, "note": stored.note}
 
     def _json(self, key: Key, origin: str) -> dict[str, Json]:
-        principal = key.principal
-        scope = Scope(principal.account_id, principal.key_id)
-        cap = next(iter(key.caps), None)
-        meter = self.accounts.ledger.meter(cap or Cap(scope))
-        left = None
-        if cap is not None and cap.tokens is not None:
-            left = max(0, cap.tokens - meter.taken.tokens)
+        principal, ledger = key.principal, self.accounts.ledger
+        ever = ledger.standing(Cap(Scope(principal.account_id, principal.key_id))).meter.spent
+        standings = [ledger.standing(cap) for cap in ledger.caps_of(principal)]
         return {
             "name": names(principal)[1],
             "account": principal.account_id,
@@ -224,29 +230,40 @@ class AccountVerbs:
             "allowed_models": list(key.allowed_models),
             "weight": key.share.weight,
             "priority": key.share.priority,
-            "hard_cap": cap.tokens if cap else None,
-            "hard_cap_usd": usd_of(cap),
-            "window": window_json(cap.window) if cap else None,
-            "spent_tokens": meter.spent.tokens,
-            "spent_usd": meter.spent.usd,
-            "reserved_tokens": meter.reserved.tokens,
-            "remaining_tokens": left,
+            "spent_tokens": ever.tokens,
+            "spent_usd": ever.usd,
+            "budgets": list(budgets_json(standings)),
             "note": "",
         }
+
+
+def budgets_json(standings: Sequence[Standing]) -> Iterator[dict[str, Json]]:
+    """The bounds on tokens, then those on USD; of each the one that leaves the least `binds`."""
+    for unit in UNITS:
+        alike = [
+            bound_json(one, bound)
+            for one in standings
+            for bound in bounds(one)
+            if bound.unit == unit
+        ]
+        least = min(alike, key=itemgetter("remaining"), default=None)
+        yield from ({**one, "binds": one is least} for one in alike)
+
+
+def bound_json(standing: Standing, bound: Bound) -> dict[str, Json]:
+    scope, window = standing.cap.scope, standing.cap.window
+    return {
+        "scope": scope.kind,
+        **asdict(bound),
+        "window": {"kind": window.kind, "seconds": window.seconds},
+        "reset_seconds": standing.reset_seconds,
+    }
 
 
 def state_of(key: Key) -> str:
     if key.is_revoked:
         return "revoked"
     return "in force" if key.opens(time.time()) else "expired"
-
-
-def usd_of(cap: Cap | None) -> float | None:
-    return None if cap is None or cap.pico_usd is None else cap.pico_usd / 10**12
-
-
-def window_json(window: Window) -> dict[str, Any]:
-    return {"kind": window.kind, "seconds": window.seconds}
 
 
 def hash_of(stored: StoredKeys, secret: str) -> str:

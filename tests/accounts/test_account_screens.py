@@ -9,8 +9,28 @@ import pytest
 from helexa import ctl
 from helexa.control import account_screen as screen
 from helexa.control import times
-from helexa.control.account_commands import UNSAID, budget
+from helexa.control.account_commands import UNSAID, budget, write_csv
 
+BUDGET: dict[str, Any] = {
+    "scope": "key",
+    "unit": "tokens",
+    "cap": 100,
+    "spent": 40,
+    "reserved": 10,
+    "remaining": 50,
+    "window": {"kind": "rolling", "seconds": 60},
+    "reset_seconds": 30.0,
+    "binds": False,
+}
+OF_ACCOUNT = BUDGET | {
+    "scope": "account",
+    "unit": "usd",
+    "cap": 1.5,
+    "remaining": 0.000086,
+    "window": {"kind": "balance", "seconds": 0},
+    "reset_seconds": None,
+    "binds": True,
+}
 KEY: dict[str, Any] = {
     "account": "lab",
     "key": "ann",
@@ -21,12 +41,9 @@ KEY: dict[str, Any] = {
     "allowed_models": [],
     "weight": 1,
     "priority": "interactive",
-    "hard_cap": 100,
-    "hard_cap_usd": None,
-    "window": {"kind": "rolling", "seconds": 60},
-    "spent_tokens": 40,
-    "reserved_tokens": 10,
-    "remaining_tokens": 50,
+    "spent_tokens": 70,
+    "spent_usd": 0.5,
+    "budgets": [BUDGET, OF_ACCOUNT],
     "note": "a \x1b[31mlaptop",
 }
 
@@ -34,26 +51,30 @@ KEY: dict[str, Any] = {
 def test_keys_are_a_table_without_what_a_terminal_would_obey() -> None:
     header, row = screen.keys([KEY])
     assert header.split() == [
-        "ACCOUNT",
-        "KEY",
-        "STATE",
-        "SPENT",
-        "LEFT",
-        "OF",
-        "WINDOW",
-        "EXPIRES",
-        "NOTE",
+        *("ACCOUNT", "KEY", "STATE", "SPENT", "LEFT", "OF", "BUDGET", "OF", "WINDOW"),
+        *("EXPIRES", "NOTE"),
     ]
-    assert "lab      ann  in force     40    50  100  rolling 60 s  -" in row
+    assert row.startswith("lab      ann  in force     70  0.000086 USD  1.500000 USD  account")
     assert "\x1b" not in row
+    assert screen.keys([KEY | {"budgets": []}])[1].split()[4:10] == ["70", *"-----"]
     assert screen.keys([]) == []
 
 
-def test_one_key_is_a_list_of_what_is_known() -> None:
-    shown = screen.key(KEY)
-    assert "models      all" in shown
-    assert "reserved    10" in shown
-    assert not any(line.startswith("cap in USD") for line in shown)
+def test_one_key_is_a_list_of_what_is_known_and_of_all_that_bounds_it() -> None:
+    *facts, _, header, own, of_account = screen.key(KEY)
+    assert "models   all" in facts
+    assert "spent    70 tokens, 0.500000 USD" in facts
+    assert header.split() == [
+        *("BUDGET", "OF", "WINDOW", "CAP", "SPENT", "RESERVED", "LEFT", "RESETS")
+    ]
+    assert own.strip().startswith("key        rolling 60 s")
+    assert own.split()[-5:] == ["10", "50", "in", "30", "s"]
+    assert of_account.startswith("->  account    balance")
+    assert of_account.endswith("0.000086 USD  never")
+
+
+def test_a_key_that_nothing_bounds_says_so() -> None:
+    assert "budgets  none" in screen.key(KEY | {"budgets": []})
 
 
 def test_spending_is_a_table() -> None:
@@ -77,6 +98,14 @@ def test_spending_is_a_table() -> None:
         "USD",
     ]
     assert line.split() == ["demo", "2", "20", "5", "1", "25", "0.000040"]
+
+
+def test_spending_is_a_spreadsheet_whose_money_every_program_reads(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    write_csv([{"model": "demo", "tokens": 25, "usd": 0.00004}])
+    write_csv([])
+    assert capsys.readouterr().out == "model,tokens,usd\ndemo,25,0.000040000\n"
 
 
 def test_events_are_a_table() -> None:

@@ -10,14 +10,16 @@ from typing import Any
 
 import pytest
 import trio
+from attrs import evolve
 from ledgers import ANN, want
 from prometheus_client import CollectorRegistry
 
 from helexa.accounting import Accounts, open_accounts
 from helexa.accounts.amount import Used, prices
 from helexa.accounts.backup import restore
+from helexa.accounts.windows import Window
 from helexa.config import schema
-from helexa.config.schema import AccountKey, Config
+from helexa.config.schema import AccountKey, AccountLimit, Config
 from helexa.control.accounts import AccountVerbs
 from helexa.control.protocol import Args
 from helexa.conversation import Principal
@@ -71,8 +73,39 @@ async def test_a_key_that_is_made_lets_its_holder_in_within_its_budget(opened: O
         with pytest.raises(InsufficientQuota):
             await spend(verbs.accounts, ANN, 50)
         shown = await one(verbs, "keys", key="ann")
-        assert (shown["spent_tokens"], shown["remaining_tokens"]) == (60, 90)
+        assert (shown["spent_tokens"], left_of(shown)) == (60, [("key", 90, None, True)])
         assert made["secret"] not in json.dumps(await ask(verbs, "keys"))
+
+
+def left_of(shown: Any) -> list[tuple[str, float, float | None, bool]]:
+    """Of each budget whose it is, what remains, when it resets, and whether it binds."""
+    return [
+        (one["scope"], one["remaining"], one["reset_seconds"], one["binds"])
+        for one in shown["budgets"]
+    ]
+
+
+async def test_a_key_is_shown_with_what_bounds_its_account(opened: OpenVerbs) -> None:
+    async with opened() as verbs:
+        accounts = verbs.accounts
+        limits = (
+            AccountLimit("lab", hard_cap=200, hard_cap_usd=1.0, window=Window("sliding", 60)),
+            AccountLimit("anonymous", hard_cap=5),
+        )
+        accounts.follow(evolve(accounts.settings, limits=limits))
+        await ask(verbs, "keys-create", account="lab", key="ann", hard_cap=180)
+        await spend(accounts, Principal("lab", "bob"), 20)
+        shown = await one(verbs, "keys", key="ann")
+        own, together, money = left_of(shown)
+        assert own == ("key", 180, None, False)
+        assert together[:2] == ("account", 170)
+        assert 59 <= (together[2] or 0) <= 61
+        assert together[3]
+        assert money[1] == pytest.approx(1 - 50e-6)
+        assert money[3]
+        assert [one["unit"] for one in shown["budgets"]] == ["tokens", "tokens", "usd"]
+        nobody = await one(verbs, "keys", key="anonymous")
+        assert left_of(nobody) == [("account", 5, None, True)]
 
 
 async def test_a_budget_may_be_raised_and_counts_at_once(opened: OpenVerbs) -> None:
@@ -118,6 +151,7 @@ async def test_a_rotated_key_has_one_budget_whichever_secret_is_shown(opened: Op
         ("keys-create", {"account": "lab", "models": ["../x"]}, "models must be"),
         ("keys-create", {"account": "lab", "priority": "royal"}, "priority must be"),
         ("keys-create", {"account": "lab", "weight": 5000}, "weight must be"),
+        ("keys-create", {"account": "lab", "expires_at": 5.0}, "has expired already"),
         ("keys-create", {}, "account is missing"),
         ("keys-revoke", {"key": "house"}, "change it there"),
         ("keys-rotate", {"key": "nobody"}, "no key nobody"),

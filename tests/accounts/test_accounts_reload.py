@@ -46,12 +46,12 @@ async def test_a_key_that_is_removed_lets_nobody_in_and_what_it_began_is_charged
     async with opened(tmp_path) as accounts:
         ledger = accounts.ledger
         running = await ledger.reserve(want(WHO))
-        assert accounts.follow(with_keys(DOC)) == (1, [])
+        assert accounts.follow(with_keys(DOC)) == 1
         assert await ledger.resolve(b"sk-ci") is None
         assert await ledger.resolve(b"sk-doc") is not None
         running.used(Used(10, 5))
         running.settle(Used(10, 20))
-        assert accounts.follow(BEFORE) == (1, [])
+        assert accounts.follow(BEFORE) == 1
         assert ledger.snapshot(WHO) == Remaining(100, 70, None)
 
 
@@ -68,15 +68,10 @@ async def test_other_budgets_and_shares_count_from_the_next_request_on(tmp_path:
         assert ledger.snapshot(Principal("lab", "doc")) == Remaining(40, 40, None)
 
 
-async def test_what_cannot_change_is_told_and_everything_else_does(tmp_path: Path) -> None:
+async def test_what_cannot_change_stays_and_everything_else_does(tmp_path: Path) -> None:
     wanted = with_keys(DOC, ledger=str(tmp_path / "other"), require_auth=True, retention_days=1.0)
     async with opened(tmp_path) as accounts:
-        number, refused = accounts.follow(wanted)
-        assert number == 1
-        assert [line.split(":")[0] for line in refused] == [
-            "accounts.ledger",
-            "accounts.require_auth",
-        ]
+        assert accounts.follow(wanted) == 1
         assert accounts.settings == evolve(wanted, ledger="", require_auth=False)
         assert await accounts.ledger.resolve(b"sk-ci") is None
 
@@ -130,14 +125,29 @@ async def test_a_file_is_read_again_whole_or_not_at_all(tmp_path: Path) -> None:
         assert await accounts.ledger.resolve(b"sk-0123456789abcdef") is not None
 
 
-async def test_what_is_read_at_start_alone_is_told(tmp_path: Path) -> None:
+async def test_what_is_read_at_start_alone_is_named_and_told_by_who_asks_and_by_the_log(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     file = tmp_path / "helexa.toml"
     file.write_text("")
     async with opened(tmp_path) as accounts:
         reload = reload_of(file, accounts)
         file.write_text(
-            '[accounts]\nledger = "/other"\n[node]\ntoken = "t"\n[limits]\nmax_headers = 9'
+            '[accounts]\nledger = "/other"\nrequire_auth = true\n[node]\ntoken = "s3cret"\n'
+            "[limits]\nmax_headers = 9\n"
+            '[[nodes]]\nname = "gpu"\nendpoint = "http://gpu.lan:13131"\n'
         )
         done = await reload()
-        assert "changes of node, limits count from the next start" in done.told
-        assert done.mistakes == ("accounts.ledger: cannot change while helexa runs; restart it",)
+        assert done.told[-1] == "keys and limits that changed: 2"  # all that there were are gone
+        told = [mistake.split(": ") for mistake in done.mistakes]
+        assert [name for name, _ in told] == [
+            "node.token",
+            "limits.max_headers",
+            "accounts.require_auth",
+            "accounts.ledger",
+            "nodes",
+        ]
+        assert {why for _, why in told} == {"cannot change while helexa runs; restart it"}
+        logged = [vars(record)["fields"] for record in caplog.records if "wholly" in record.message]
+        assert tuple(fields["reason"] for fields in logged) == done.mistakes
+        assert "s3cret" not in str(logged)

@@ -3,12 +3,12 @@
 from typing import Any
 
 import pytest
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 from ledgers import ANN, BOB, want
 
-from helexa.accounts.amount import NOTHING, Amount, Prices, Used
+from helexa.accounts.amount import FREE, NOTHING, Amount, Prices, Used
 from helexa.accounts.book import Book, MeterId, Open, Refused, meters_of
 from helexa.accounts.refusal import refusal
 from helexa.accounts.windows import BALANCE, Cap, Meter, Scope, Window
@@ -106,6 +106,31 @@ def test_a_request_larger_than_its_whole_window_is_told_when_the_window_ends() -
     error = refusal(refused(Book(), cap, output=1000), want(output=1000))
     assert isinstance(error, BudgetExhausted)
     assert error.retry_after == 3600
+    assert error.message.endswith("this request is larger than the whole budget")
+
+
+@given(
+    st.integers(0, 100),
+    st.integers(0, 100),
+    st.integers(1, 20),
+    st.integers(1, 3),
+    st.sampled_from([FREE, DEAR]),
+)
+def test_the_longest_answers_that_are_told_to_fit_do_and_longer_ones_do_not(
+    tokens: int, money: int, prompt: int, answers: int, cost: Prices
+) -> None:
+    caps = [Cap(KEY, tokens=tokens), Cap(LAB, HOUR, pico_usd=money * 10)]
+
+    def ask(output: int) -> Open | Refused:
+        return Book().reserve(1, want(ANN, prompt, output, cost, num_answers=answers), caps, 0)
+
+    found = ask(1000)
+    assert isinstance(found, Refused)
+    told = refusal(found, want(ANN, prompt, 1000, cost, num_answers=answers)).message
+    _, is_told, rest = told.partition(" of up to 1000")[2].partition(" of up to ")
+    most = int(rest.partition(";")[0]) if is_told else 0
+    assert isinstance(ask(most + 1), Refused)
+    assert not most or isinstance(ask(most), Open)
 
 
 @pytest.mark.parametrize("exact", [True, False])
@@ -236,4 +261,4 @@ def bounds(cap: Cap) -> Amount:
 
 
 TestInterleaved = Interleaved.TestCase
-TestInterleaved.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+TestInterleaved.settings = settings(max_examples=100, stateful_step_count=40)

@@ -7,7 +7,7 @@ from attrs import define, field
 from helexa.accounts.amount import Used
 from helexa.accounts.provider import Granted, Wanted
 from helexa.charge import USUAL_OUTPUT, Charge, about_tokens, wanted
-from helexa.conversation import Conversation, Passed, Progress, Started, TextDelta, Usage
+from helexa.conversation import Conversation, Finished, Passed, Progress, Started, TextDelta, Usage
 from helexa.fleet.catalogue import CatalogueModel
 from helexa.fleet.limits import Limit
 from helexa.nodes.asked import Asked, Prepared
@@ -44,6 +44,15 @@ async def test_an_answer_is_charged_by_what_is_seen_of_it_until_its_usage_is_kno
     trace.usage = Usage(9, 6)
     charge.settle()
     assert noted.told[-1] == Used(9, 6)
+
+
+async def test_an_answer_that_comes_whole_is_charged_once() -> None:
+    noted, trace = Noted(), Trace("req_1", "chat")
+    charge = charged(noted, trace)
+    charge.saw([Passed(b"...", tokens=3), Finished(Usage(9, 3))])
+    assert not noted.told
+    charge.settle()
+    assert noted.told == [Used(7, 3)]  # seen, where nobody noted the usage
 
 
 async def test_tokens_that_the_client_does_not_see_are_charged_as_they_come() -> None:

@@ -141,7 +141,7 @@ def test_a_store_that_others_may_read_is_refused(tmp_path: Path, mode: int) -> N
 def test_a_damaged_store_is_never_taken_for_an_empty_one(tmp_path: Path, content: str) -> None:
     open_keys(tmp_path)
     (tmp_path / "keys.json").write_text(content)
-    with pytest.raises(ConfigError, match="restore it from a backup"):
+    with pytest.raises(ConfigError, match="restore a backup"):
         open_keys(tmp_path)
     assert (tmp_path / "keys.json").read_text() == content
 

@@ -20,7 +20,7 @@ from helexa.accounts.windows import BALANCE, Meter, Scope
 CHILD = Path(__file__).with_name("ledger_child.py")
 MOST_LOST_SECONDS = 1.0
 STORY_SECONDS = 1.5
-KILLS = int(os.environ.get("HELEXA_TEST_KILLS", "5"))
+KILLS = int(os.environ.get("HELEXA_TEST_KILLS", "2"))  # over HTTP there are more
 
 Told = dict[str, list[float]]  # of each request, when each of its tokens was written
 
@@ -66,13 +66,3 @@ def test_what_was_streamed_is_recorded_but_for_the_last_second(tmp_path: Path, l
 
 def spent(meters: Mapping[MeterId, Meter], scope: Scope) -> int:
     return meters.get((scope, BALANCE), Meter()).spent.tokens
-
-
-def test_it_may_be_killed_again_and_again(tmp_path: Path) -> None:
-    file, charged = tmp_path / "ledger.sqlite", 0
-    for _ in range(3):
-        run_and_kill(file, 0.2)
-        with open_ledger(file) as database:
-            now = spent(database.found.meters, Scope(ANN.account_id))
-        assert now >= charged
-        charged = now

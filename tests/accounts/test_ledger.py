@@ -15,6 +15,7 @@ import pytest
 import trio
 from ledgers import ANN, BOB, OpenLedger, Rows, granted, want
 from prometheus_client import CollectorRegistry
+from prometheus_client.samples import Sample
 from trio.testing import MockClock, assert_no_checkpoints, wait_all_tasks_blocked
 
 from helexa.accounts.amount import Prices, Used
@@ -482,6 +483,7 @@ async def test_a_damaged_ledger_is_set_aside_and_nobody_with_a_budget_spends_unt
             assert content(ledger.set_aside) == damaged
             with pytest.raises(LedgerUnavailable, match="damaged"):
                 await ledger.reserve(want())
+            assert ledger.snapshot(ANN) is None
             (await ledger.reserve(want(BOB))).release()
     async with open_at(HUNDRED) as ledger:
         await ledger.accept_loss()
@@ -524,10 +526,31 @@ async def test_spending_and_budgets_are_metrics(
         capped = {**who, "window": "balance"}
         assert value("helexa_budget_tokens", capped) == 100
         assert value("helexa_budget_spent_tokens", capped) == 17
+        assert value("helexa_budget_usd", capped) is None
         with pytest.raises(InsufficientQuota):
             await ledger.reserve(want(output=100))
         refused = {**who, "reason": "balance"}
         assert value("helexa_budget_refusals_total", refused) == 1
+
+
+async def test_of_budgets_with_the_same_labels_the_smallest_is_a_metric(
+    open_at: OpenLedger,
+) -> None:
+    registry = CollectorRegistry()
+    caps = (
+        Cap(Scope("lab"), tokens=50, pico_usd=2 * 10**12),
+        Cap(Scope("lab"), tokens=40),
+        Cap(Scope("lab"), pico_usd=10**12),
+    )
+    async with open_at(limits={"lab": caps}, registry=registry):
+        (tokens,) = samples(registry, "helexa_budget_tokens")
+        (usd,) = samples(registry, "helexa_budget_usd")
+        assert (tokens.value, usd.value) == (40, 1.0)
+        assert tokens.labels == {"account": "lab", "key": "", "window": "balance"}
+
+
+def samples(registry: CollectorRegistry, name: str) -> list[Sample]:
+    return [one for family in registry.collect() for one in family.samples if one.name == name]
 
 
 async def test_old_requests_become_the_sums_of_their_days(open_at: OpenLedger, rows: Rows) -> None:

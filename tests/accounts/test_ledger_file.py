@@ -27,7 +27,7 @@ def file(tmp_path: Path) -> Path:
 
 
 def test_a_second_process_does_not_get_the_ledger(file: Path) -> None:
-    with open_ledger(file), pytest.raises(StateInUse), open_ledger(file):
+    with open_ledger(file), pytest.raises(StateInUse, match="in use"), open_ledger(file):
         pass
     with open_ledger(file) as database:
         assert database.found.stamp == STAMP

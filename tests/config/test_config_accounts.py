@@ -160,5 +160,16 @@ def test_a_file_with_keys_that_others_may_read_is_a_warning(read: Read, tmp_path
     assert "chmod 600" in told
 
 
+def test_a_key_in_a_file_that_everybody_may_read_is_a_warning(read: Read, tmp_path: Path) -> None:
+    key = tmp_path / "key"
+    key.write_text("sk-0123456789abcdef")
+    config = read(f'[[accounts.keys]]\naccount_id = "lab"\nkey_file = "{key}"\n')
+    key.chmod(0o644)
+    (told,) = config_warnings(tmp_path / "helexa.toml", config)
+    assert told.startswith(f"{key} holds a secret")
+    key.chmod(0o640)  # as of root, for the group of a service
+    assert config_warnings(tmp_path / "helexa.toml", config) == []
+
+
 def test_no_secret_shows_in_the_repr_of_a_configuration(read: Read) -> None:
     assert "sk-0123456789abcdef" not in repr(read(KEY))
