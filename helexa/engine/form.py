@@ -37,9 +37,8 @@ class Form:
         device: str,
     ) -> None:
         self._matcher = matcher
-        self._found: tuple[tuple[bytearray, bool] | None] | None = (
-            None  # what the matcher allows now
-        )
+        # What the matcher allows now, in a tuple of one; None where it was not asked yet.
+        self._found: tuple[tuple[bytearray, bool] | None] | None = None
         self._left = max_tokens
         self._reserve = min(RESERVE, max_tokens // 4)
         self._cut = False

@@ -13,8 +13,8 @@ import torch
 from attrs import frozen
 from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
-from helexa.engine.blocks import header_of
 from helexa.engine.checkpoint import weight_files
+from helexa.engine.gguf_tensors import header_of
 from helexa.engine.lean.library import compiling
 from helexa.engine.orders import Load, LoadProgress
 from helexa.engine.quant.packer import Packer

@@ -9,9 +9,8 @@ from helexa.engine.scheduler import Chunk
 
 LEAST_TEXT = 8  # tokens of texts in a step that say something about their speed
 LEAST_COST = 0.01  # of a step, for a drafted position: less cannot be told from noise
-FORGOTTEN = (
-    0.005  # of a cost, in every step without drafts: one that was measured badly is tried again
-)
+# Of a cost, in every step without drafts: one that was measured badly is tried again.
+FORGOTTEN = 0.005
 
 
 @define

@@ -1,10 +1,9 @@
 """The KV pool of a loaded model and what computes on it, batched if the model can be."""
 
-from helexa.engine.kv.forms import form_of
-from helexa.engine.kv.layers import Alone as NotTogether
-from helexa.engine.kv.layers import Layers
+from helexa.engine.kv.layers import Layers, NotTogether
 from helexa.engine.kv.memory import Memory
 from helexa.engine.kv.spans import BLOCK, rounded
+from helexa.engine.kv.storage import storage_of
 from helexa.engine.kv.trial import bytes_alone, try_together
 from helexa.engine.lean.install import fused_form
 from helexa.engine.loader import LoadedModel
@@ -21,18 +20,18 @@ def make_room(order: Load, loaded: LoadedModel) -> tuple[Memory, Runner, str]:
     """
     dtype, device = loaded.model.dtype, loaded.device
     try:
-        kinds = try_together(loaded)
+        tried = try_together(loaded)
     except NotTogether as reason:
         each = bytes_alone(loaded) or order.kv_bytes // (order.kv_tokens or 1)
         total = tokens_of(order, loaded, each)
         layers = Layers([], total, dtype, device, outside_bytes=each)
         return Memory(layers, total, keeps=False), Alone(loaded), str(reason)
-    form = form_of(order.kv_dtype, dtype)
-    each = sum(kind.bytes_per_token(form) for kind in kinds)
+    storage = storage_of(order.kv_dtype, dtype)
+    each = sum(kind.bytes_per_token(storage) for kind in tried.kinds)
     total = tokens_of(order, loaded, each)
-    layers = Layers(kinds, total, dtype, device, order.kv_dtype)
+    layers = Layers(tried.kinds, total, dtype, device, order.kv_dtype)
     memory = Memory(layers, total, order.prefix_cache, order.snapshots, order.snapshot_bytes)
-    return memory, Together(loaded, memory, fused_form(loaded, kinds)), ""
+    return memory, Together(loaded, memory, fused_form(loaded, tried)), ""
 
 
 def tokens_of(order: Load, loaded: LoadedModel, bytes_per_token: int) -> int:

@@ -193,9 +193,8 @@ def score(
         for start in range(chunk.start, end, width):
             part = Chunk(chunk.uid, start, min(width, end - start), chunk.samples)
             logits = compute(part, sequence)
-            first = max(
-                start + 1, sequence.scored
-            )  # what was scored before it was preempted is known
+            # What was scored before the sequence was preempted is known.
+            first = max(start + 1, sequence.scored)
             known = prompt[first : start + part.count + 1]
             if known:
                 rows = logits[first - start - 1 :][: len(known)]

@@ -28,8 +28,8 @@ from transformers.integrations.gguf import (
 from transformers.modeling_utils import LoadStateDictConfig
 
 from helexa.devices.monitor import give_back_freed
-from helexa.engine.blocks import by_name, unpacked
 from helexa.engine.checkpoint import Checkpoint, num_bytes, open_checkpoint
+from helexa.engine.gguf_tensors import by_name, unpacked
 from helexa.engine.orders import Load, LoadProgress
 from helexa.engine.quant.packer import Packer
 from helexa.engine.skeleton import DTYPES, build_skeleton

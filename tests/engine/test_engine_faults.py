@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from attrs import evolve
 from toys import VOCAB, generate, loaded, prompt_of, reference, run, tokens_of
 
 from helexa.engine import planning, scheduler
@@ -125,21 +126,47 @@ def test_mixed_requests_with_aborts_leave_nothing_running_and_nothing_lost(
     assert is_whole(worker)
 
 
-def test_a_seed_repeats_a_text_though_it_is_preempted(
-    toy: Toy, monkeypatch: pytest.MonkeyPatch
+SAMPLED = SamplingParams(seed=1, frequency_penalty=0.5, repetition_penalty=1.1)
+
+
+@pytest.mark.parametrize(
+    ("sampling", "form"),
+    [
+        (SAMPLED, None),
+        (SamplingParams(temperature=0, top_logprobs=3), None),
+        (evolve(SAMPLED, top_logprobs=2), OddTokens(99)),
+    ],
+    ids=["sampled", "with logprobs", "held to a form"],
+)
+@pytest.mark.parametrize("architecture", ["llama", "gemma3_text"])
+def test_no_client_sees_that_its_answer_was_preempted(
+    architecture: str,
+    sampling: SamplingParams,
+    form: OddTokens | None,
+    toy: Toy,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(scheduler, "AHEAD", 0)
     orders = [
-        Add(uid, 1, prompt_of(60, seed=uid), 30, SamplingParams(seed=uid), salt=str(uid))
+        Add(uid, 1, prompt_of(60, seed=uid), 30, sampling, constraint=form, salt=str(uid))
         for uid in (10, 11, 12)
     ]
-    texts = []
-    for kv_tokens in (1024, 128):
-        worker = loaded(toy(), kv_tokens=kv_tokens)
-        notices = [n for order in orders for n in worker.apply(order)] + run(worker)
-        texts.append([tokens_of(notices, order.uid) for order in orders])
-    assert [n for n in notices if isinstance(n, KvUse)][-1].preemptions > 0
-    assert texts[0] == texts[1]
+    plenty, scarce = (answered(toy(architecture), orders, size) for size in (1024, 128))
+    assert [n for n in scarce if isinstance(n, KvUse)][-1].preemptions > 0
+    for order in orders:
+        for seen, expected in zip(*(pieces(n, order.uid) for n in (scarce, plenty)), strict=True):
+            assert (seen.token, seen.finish) == (expected.token, expected.finish)
+            assert seen.logprob == pytest.approx(expected.logprob, abs=1e-3)
+            assert dict(seen.top) == pytest.approx(dict(expected.top), abs=1e-3)
+
+
+def answered(path: Path, orders: list[Add], kv_tokens: int) -> list[Notice]:
+    worker = loaded(path, kv_tokens=kv_tokens)
+    return [n for order in orders for n in worker.apply(order)] + run(worker)
+
+
+def pieces(notices: list[Notice], uid: int) -> list[Piece]:
+    return [n for n in notices if isinstance(n, Piece) and n.uid == uid]
 
 
 # -- numbers that are none -------------------------------------------------------------------------

@@ -20,8 +20,8 @@ from toys import (
     tokens_of,
 )
 
-from helexa.engine.kv.forms import form_of
 from helexa.engine.kv.spans import rounded
+from helexa.engine.kv.storage import storage_of
 from helexa.engine.orders import (
     Add,
     Dtype,
@@ -56,8 +56,8 @@ def test_what_comes_back_is_what_went_in_within_its_bits(
     random = torch.Generator().manual_seed(seed)
     spread = torch.linspace(*scale, 5)[None, :, None]
     values = torch.randn(2, 5, 16, generator=random) * spread
-    form = form_of(kv_dtype, torch.float32)
-    back = form.unpack(form.pack(values), torch.float32)
+    storage = storage_of(kv_dtype, torch.float32)
+    back = storage.unpack(storage.pack(values), torch.float32)
     largest = values.abs().amax(-1, keepdim=True)
     bound = {
         "bf16": values.abs() / 256,
@@ -71,9 +71,9 @@ def test_what_comes_back_is_what_went_in_within_its_bits(
 def test_a_head_that_is_zero_stays_zero_and_one_that_is_no_number_stays_none(
     kv_dtype: KvDtype,
 ) -> None:
-    form = form_of(kv_dtype, torch.float32)
+    storage = storage_of(kv_dtype, torch.float32)
     values = torch.stack([torch.zeros(3, 8), torch.full((3, 8), torch.nan)])
-    zero, none = form.unpack(form.pack(values), torch.float32)
+    zero, none = storage.unpack(storage.pack(values), torch.float32)
     assert (zero == 0).all()
     assert none.isnan().all()
 

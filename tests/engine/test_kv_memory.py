@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from helexa.engine.kv import layers, memory
-from helexa.engine.kv.forms import Form
 from helexa.engine.kv.layers import FullLayer, Kind, Layers
 from helexa.engine.kv.memory import Memory
 from helexa.engine.kv.spans import BLOCK, rounded
 from helexa.engine.kv.states import Window
+from helexa.engine.kv.storage import Storage
 
 FULL = Kind(heads=1, key_dim=1, value_dim=1)
 SLIDING = Kind(width=5, heads=1, key_dim=1, value_dim=1)
@@ -219,9 +219,9 @@ class KeptNothing(Life):
 TestLife = Life.TestCase
 TestSlidingLife = SlidingLife.TestCase
 TestKeptNothing = KeptNothing.TestCase
-TestLife.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
-TestSlidingLife.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)
-TestKeptNothing.settings = settings(max_examples=10, stateful_step_count=30, deadline=None)
+TestLife.settings = settings(max_examples=60, stateful_step_count=40)
+TestSlidingLife.settings = settings(max_examples=40, stateful_step_count=40)
+TestKeptNothing.settings = settings(max_examples=10, stateful_step_count=30)
 
 
 # -- one by one ------------------------------------------------------------------------------------
@@ -434,7 +434,7 @@ def test_a_sequence_that_goes_on_from_a_snapshot_has_room_for_its_window() -> No
 
 
 def test_moves_that_overlap_lose_nothing() -> None:
-    layer = FullLayer(FULL, 10, Form(torch.float32), "cpu")
+    layer = FullLayer(FULL, 10, Storage(torch.float32), "cpu")
     for pool in layer.pool:
         pool[0, :, 0] = torch.arange(10)
     layer.move([(2, 0, 4), (6, 4, 3), (0, 7, 2)])
@@ -444,7 +444,7 @@ def test_moves_that_overlap_lose_nothing() -> None:
 
 def test_a_long_move_is_made_in_small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(layers, "MOVED_AT_ONCE", 3)
-    layer = FullLayer(FULL, 40, Form(torch.float32), "cpu")
+    layer = FullLayer(FULL, 40, Storage(torch.float32), "cpu")
     for pool in layer.pool:
         pool[0, :, 0] = torch.arange(40)
     layer.move([(5, 0, 20), (30, 20, 8), (0, 28, 5)])

@@ -66,7 +66,7 @@ class SpansLife(RuleBasedStateMachine):
 
 
 TestSpans = SpansLife.TestCase
-TestSpans.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestSpans.settings = settings(max_examples=60, stateful_step_count=40)
 
 
 def test_a_pool_of_nothing_gives_nothing() -> None:

@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -16,7 +16,7 @@ from helexa.engine.lean import products
 from helexa.engine.lean.forward import Lean, Rotation, normaliser
 from helexa.engine.lean.install import fused_form
 from helexa.engine.lean.parts import Norm, parts_of
-from helexa.engine.lean.products import Apart, Half, Packed, Plain, joined
+from helexa.engine.lean.products import Apart, Half, Packed, Plain, Product, joined
 from helexa.engine.quant.grid import fit_4_bit
 from helexa.engine.quant.kernels import int4_kernel, pack_cpu, scales_and_zeros, unpack_cpu
 from helexa.engine.quant.linear import PackedLinear
@@ -42,24 +42,47 @@ def test_a_model_of_the_usual_shape_is_fused_and_computes_the_same(
     architecture: str, changes: dict[str, Any], toy: Toy
 ) -> None:
     loaded = read(toy(architecture, **changes))
-    kinds = try_together(loaded)
-    expected = logits_of(loaded, kinds, None)
-    fused = fused_form(loaded, kinds)
+    tried = try_together(loaded)
+    expected = logits_of(loaded, tried.kinds, None)
+    fused = fused_form(loaded, tried)
     assert type(fused) is Lean
     assert all(type(product) is Plain for layer in fused.layers for product in layer.products)
     assert fused.nbytes == pytest.approx(loaded.weights_bytes, rel=0.05)
     torch.testing.assert_close(
-        logits_of(loaded, kinds, fused), expected, rtol=0, atol=1e-4 * float(expected.std())
+        logits_of(loaded, tried.kinds, fused), expected, rtol=0, atol=1e-4 * float(expected.std())
     )
+
+
+def test_the_last_layer_goes_on_with_what_is_asked_for_alone(toy: Toy) -> None:
+    loaded = read(toy())
+    tried = try_together(loaded)
+    fused = fused_form(loaded, tried)
+    assert type(fused) is Lean
+    counts = []
+    for layer in fused.layers[-2:]:
+        layer.down = counting(layer.down, rows := list[int]())
+        counts.append(rows)
+    logits_of(loaded, tried.kinds, fused)
+    before, last = counts
+    assert max(before) > 2
+    assert set(last) == {2}  # each of two texts asks for its last token
+
+
+def counting(product: Product, rows: list[int]) -> Product:
+    def multiply(x: torch.Tensor) -> torch.Tensor:
+        rows.append(len(x))
+        return product(x)
+
+    return cast(Product, multiply)
 
 
 @pytest.mark.parametrize("architecture", sorted(ARCHITECTURES.keys() - set(USUAL)))
 def test_a_model_of_another_shape_stays_as_it_is(architecture: str, toy: Toy) -> None:
     loaded = read(toy(architecture))
-    kinds = try_together(loaded)
-    before = logits_of(loaded, kinds, None)
-    assert fused_form(loaded, kinds) is None
-    assert torch.equal(logits_of(loaded, kinds, None), before)
+    tried = try_together(loaded)
+    before = logits_of(loaded, tried.kinds, None)
+    assert fused_form(loaded, tried) is None
+    assert torch.equal(logits_of(loaded, tried.kinds, None), before)
 
 
 def test_a_model_that_uses_its_modules_otherwise_stays_as_it_is(toy: Toy) -> None:
@@ -74,14 +97,14 @@ def test_the_demo_model_is_fused_and_keeps_most_weights_exactly_in_half_the_byte
     demo_model: StoredModel,
 ) -> None:
     loaded = read(demo_model.path)
-    kinds = try_together(loaded)
-    expected = logits_of(loaded, kinds, None)
-    fused = fused_form(loaded, kinds)
+    tried = try_together(loaded)
+    expected = logits_of(loaded, tried.kinds, None)
+    fused = fused_form(loaded, tried)
     assert type(fused) is Lean
     for layer in fused.layers:
         assert [type(product) for product in layer.products] == [Half, Half, Half, Plain]
     assert fused.nbytes < 0.75 * loaded.weights_bytes  # embedding and head are two tensors now
-    found = logits_of(loaded, kinds, fused)
+    found = logits_of(loaded, tried.kinds, fused)
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-3)
 
 

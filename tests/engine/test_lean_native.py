@@ -19,7 +19,8 @@ from helexa.engine.lean.forward import Lean
 from helexa.engine.lean.install import fused_form
 from helexa.engine.lean.native import Native
 from helexa.engine.loader import load
-from helexa.engine.orders import Add, Loaded, LoadProgress, Notice, Piece, Quant
+from helexa.engine.orders import Add, Loaded, LoadProgress, Measure, Notice, Piece, Quant
+from helexa.engine.quant.pieces import Cutter
 
 Toy = Callable[..., Path]
 
@@ -57,22 +58,32 @@ def test_a_packed_model_of_the_usual_shape_is_compiled(
 ) -> None:
     path = toy(architecture, **SIZES | changes)
     loaded = read(path, quant=quant)
-    kinds = try_together(loaded)
+    tried = try_together(loaded)
     cuts = FEW if quant == "int4+bf16" else CUTS
-    expected = logits_of(loaded, kinds, None, cuts)
-    fused = fused_form(loaded, kinds)
+    expected = logits_of(loaded, tried.kinds, None, cuts)
+    fused = fused_form(loaded, tried)
     assert type(fused) is Native
     assert fused.nbytes < loaded.weights_bytes * 1.01
-    assert alike(expected, logits_of(loaded, kinds, fused, cuts), 0.995)
+    assert alike(expected, logits_of(loaded, tried.kinds, fused, cuts), 0.995)
+
+
+@pytest.mark.parametrize("quant", ["int4", "int8"])
+def test_a_text_is_multiplied_as_its_tokens_alone_are(quant: Quant) -> None:
+    list(library.compiling())
+    order = Measure(1, "toy", "cpu", "fp32", (quant,), (), True)
+    piece = Cutter(order, quant, library.library()).cut(64, 1600)
+    text = torch.randn(50, 1600)
+    alone = [piece.multiply(token) for token in text[:, None]]
+    assert torch.equal(piece.multiply(text), torch.cat(alone))
 
 
 def test_what_is_not_a_number_stays_so(toy: Toy) -> None:
     loaded = read(toy("llama", **SIZES), quant="int4")
-    kinds = try_together(loaded)
+    tried = try_together(loaded)
     loaded.model.model.layers[1].input_layernorm.weight[3] = math.nan
-    fused = fused_form(loaded, kinds)
+    fused = fused_form(loaded, tried)
     assert type(fused) is Native
-    assert logits_of(loaded, kinds, fused).isnan().all()
+    assert logits_of(loaded, tried.kinds, fused).isnan().all()
 
 
 @pytest.mark.parametrize(
@@ -84,24 +95,24 @@ def test_what_the_kernels_do_not_know_is_fused_uncompiled(
     changes: dict[str, Any], toy: Toy
 ) -> None:
     loaded = read(toy("llama", **SIZES | changes), quant="int4")
-    kinds = try_together(loaded)
-    expected = logits_of(loaded, kinds, None)
-    fused = fused_form(loaded, kinds)
+    tried = try_together(loaded)
+    expected = logits_of(loaded, tried.kinds, None)
+    fused = fused_form(loaded, tried)
     assert type(fused) is Lean
-    assert alike(expected, logits_of(loaded, kinds, fused), 0.999)
+    assert alike(expected, logits_of(loaded, tried.kinds, fused), 0.999)
 
 
 def test_kernels_that_compute_something_else_are_not_used(
     toy: Toy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loaded = read(toy("llama", **SIZES), quant="int4")
-    kinds = try_together(loaded)
+    tried = try_together(loaded)
     real = library.library()
     assert real is not None
     real.after.argtypes = None
     monkeypatch.setattr(real, "after", lambda *_: None)
     monkeypatch.setattr(install, "library", lambda: real)
-    assert type(fused_form(loaded, kinds)) is Lean
+    assert type(fused_form(loaded, tried)) is Lean
 
 
 # -- the compiled file -----------------------------------------------------------------------------

@@ -74,7 +74,7 @@ def test_8_bit_blocks_keep_their_numbers() -> None:
     assert (plane.weight(256) - blocks).abs().le(blocks.abs() * BFLOAT16 + 1e-6).all()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 2**31), st.floats(1e-4, 1e3), st.floats(-10, 10))
 def test_any_weight_moves_by_half_a_level_and_the_rounding_of_its_scale(
     seed: int, size: float, offset: float

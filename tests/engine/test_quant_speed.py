@@ -23,11 +23,11 @@ from helexa.engine.orders import (
 from helexa.engine.orders import (
     Piece as Token,
 )
-from helexa.engine.quant import pieces
+from helexa.engine.quant import pieces, speed
 from helexa.engine.quant.kept_speeds import KeptSpeeds
 from helexa.engine.quant.kernels import Int4Kernel
 from helexa.engine.quant.pieces import Cutter, piece_rows
-from helexa.engine.quant.speed import measure
+from helexa.engine.quant.speed import is_steady, measure
 
 T = TypeVar("T")
 
@@ -39,6 +39,7 @@ QUANTS: tuple[Quant, ...] = ("none", "int4", "int8", "int4+bf16")
 def _own_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(library, "compiled", lambda *_: iter(()))  # the kernels are tried elsewhere
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(speed, "STEADY", float("inf"))  # whoever else runs on this machine
     with torch.inference_mode():
         yield
 
@@ -72,6 +73,22 @@ def test_what_was_measured_is_kept_for_the_next_load(tmp_path: Path) -> None:
     assert file.stat().st_mode & 0o077 == 0
     second, slices = ended(measure(order()))
     assert (second, slices) == (first, 0)
+
+
+def test_what_another_program_disturbed_is_used_but_not_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(speed, "STEADY", 0.0)
+    measured, _ = ended(measure(order("int4")))
+    assert [quant for quant, _ in measured.seconds] == ["int4"]
+    assert not (tmp_path / "helexa").exists()
+
+
+def test_two_rounds_must_find_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(speed, "STEADY", 1.25)
+    assert is_steady({"none": 4.0, "int4": 1.0}, {"none": 4.9, "int4": 0.9})
+    assert not is_steady({"none": 4.0, "int4": 1.0}, {"none": 4.0, "int4": 20.0})
+    assert not is_steady({"none": 4.0, "int4": 1.0}, {"none": 4.0})
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"seconds": [1]}', '{"seconds": {"int4": "x"}}'])

@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 import torch
 from attrs import evolve
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from transformers.generation.logits_process import RepetitionPenaltyLogitsProcessor
 
@@ -24,7 +24,6 @@ def logits_of(seed: int, spread: float = 3.0, size: int = VOCAB) -> torch.Tensor
     return torch.randn(size, generator=torch.Generator().manual_seed(seed)) * spread
 
 
-@settings(deadline=None)
 @given(seeds, st.floats(0.1, 3), st.lists(st.integers(0, VOCAB - 1), min_size=1, max_size=40))
 def test_repetition_penalty_equals_that_of_transformers(
     seed: int, penalty: float, tokens: list[int]
@@ -57,7 +56,6 @@ PENALISED = SamplingParams(
 )
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(0, 9), max_size=8), st.lists(st.integers(0, 9), max_size=8))
 def test_a_row_ahead_is_the_row_that_comes_when_the_tokens_before_it_did(
     answered: list[int], ahead: list[int]

@@ -93,7 +93,7 @@ def texts(together: list[Row], dtype: torch.dtype) -> list[list[Drawn | HelexaEr
     return [list(text) for text in zip(*steps, strict=True)]
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     st.lists(rows(), min_size=1, max_size=6),
     st.sampled_from([torch.float32, torch.bfloat16, torch.float16]),
@@ -102,7 +102,7 @@ def test_a_row_of_a_batch_is_the_row_alone(together: list[Row], dtype: torch.dty
     assert texts(together, dtype) == [texts([row], dtype)[0] for row in together]
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(st.lists(rows(), min_size=1, max_size=6))
 def test_what_is_drawn_is_allowed_and_closes_what_is_to_be_closed(together: list[Row]) -> None:
     for row, text in zip(together, texts(together, torch.float32), strict=True):
@@ -116,7 +116,7 @@ def test_what_is_drawn_is_allowed_and_closes_what_is_to_be_closed(together: list
                 assert masks.closing[drawn.token]
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(st.lists(rows(), min_size=2, max_size=6), st.data())
 def test_a_row_that_is_not_finite_fails_alone(together: list[Row], data: st.DataObject) -> None:
     bad = data.draw(st.sets(st.integers(0, len(together) - 1), min_size=1))

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from transformers.generation.logits_process import (
     LogitsProcessorList,
@@ -53,7 +53,6 @@ def passing(logits: torch.Tensor, params: SamplingParams) -> torch.Tensor:
     return torch.zeros_like(logits).scatter(-1, ids, kept / kept.sum())
 
 
-@settings(deadline=None)
 @given(seeds, st.floats(0.2, 10), params())
 def test_filters_equal_those_of_transformers(
     seed: int, spread: float, params: SamplingParams
@@ -76,7 +75,6 @@ def test_filters_equal_those_of_transformers(
 
 
 @given(seeds, st.floats(0.01, 0.999))
-@settings(deadline=None)
 def test_a_nucleus_is_the_fewest_likeliest_tokens_that_hold_the_mass(
     seed: int, top_p: float
 ) -> None:
@@ -88,7 +86,6 @@ def test_a_nucleus_is_the_fewest_likeliest_tokens_that_hold_the_mass(
     assert kept.min() >= probabilities.topk(len(kept)).values.min()
 
 
-@settings(deadline=None)
 @given(seeds, params(), points, st.integers(1, VOCAB), st.sampled_from([0.1, 3.0]), st.booleans())
 def test_what_is_drawn_hangs_not_on_how_many_tokens_are_looked_at(
     seed: int, params: SamplingParams, point: float, width: int, spread: float, with_ties: bool
@@ -122,7 +119,6 @@ def test_of_equally_likely_tokens_the_lowest_is_the_likeliest(
     assert choose(logits, [draw], 256).item() == 11
 
 
-@settings(deadline=None)
 @given(seeds, st.integers(1, 5), st.integers(1, 5000), st.integers(1, 300), st.booleans())
 @example(0, 1, 4096, 256, False)
 @example(0, 2, 4097, 256, True)
@@ -140,7 +136,6 @@ def test_the_largest_weights_are_found(
 
 
 @given(st.lists(st.sampled_from([0.0, 1e-30, 1e-3, 0.3, 7.0]), min_size=1, max_size=400), points)
-@settings(deadline=None)
 @example([0.0, 1.0, 0.0], NEARLY_ONE)
 @example([0.0] * 128 + [0.1] * 3 + [0.0] * 200, NEARLY_ONE)
 @example([0.0] * 300 + [0.1], 0.0)

@@ -424,9 +424,7 @@ ACTIONS = st.lists(
 )
 
 
-@settings(
-    deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(actions=ACTIONS, width=st.integers(1, 4), chunk=st.integers(1, 16))
 def test_whatever_comes_between_every_sequence_ends_once_and_leaves_nothing(
     actions: list[tuple[str, int, int]], width: int, chunk: int, toy: Toy

@@ -18,7 +18,7 @@ NAME = "helexa"
 
 
 @define(eq=False)
-class Masks:
+class CausalMasks:
     """Which of `seen` keys each of the last `count` tokens sees, made once a pass for all layers."""
 
     device: str
@@ -39,12 +39,12 @@ class Masks:
 class Past:
     """What the tokens of a pass see in one layer: for every sequence keys and values [heads, seen, dim].
 
-    `counts` are its own tokens in the pass; `width` as in Masks.
+    `counts` are its own tokens in the pass; `width` as in CausalMasks.
     """
 
     counts: Sequence[int]
     seen: Sequence[tuple[Tensor, Tensor]]
-    masks: Masks
+    masks: CausalMasks
     width: int = 0
 
     @property

@@ -16,15 +16,15 @@ from transformers.cache_utils import (
     LinearAttentionLayer,
 )
 
-from helexa.engine.kv.attention import Masks, Past
-from helexa.engine.kv.forms import Form, form_of
+from helexa.engine.kv.attention import CausalMasks, Past
 from helexa.engine.kv.states import States, Window, stacked, unstack
+from helexa.engine.kv.storage import Storage, storage_of
 from helexa.engine.orders import KvDtype
 
 MOVED_AT_ONCE = 1024  # tokens of one layer that are there twice while a span is moved
 
 
-class Alone(Exception):
+class NotTogether(Exception):
     """Why sequences of a model cannot be computed together."""
 
 
@@ -38,11 +38,11 @@ class Kind:
     key_dim: int = 0
     value_dim: int = 0
 
-    def bytes_per_token(self, form: Form) -> int:
+    def bytes_per_token(self, storage: Storage) -> int:
         """That the pool takes for a token."""
         if self.is_recurrent or self.width:
             return 0
-        return sum(form.num_bytes(self.heads, dim) for dim in (self.key_dim, self.value_dim))
+        return sum(storage.num_bytes(self.heads, dim) for dim in (self.key_dim, self.value_dim))
 
 
 def kinds_of(tried: DynamicCache, max_positions: int | None) -> list[Kind]:
@@ -54,9 +54,9 @@ def kind_of(layer: Any, max_positions: int | None) -> Kind:
     if type(layer) is LinearAttentionLayer:
         return Kind(is_recurrent=True)
     if type(layer) not in (DynamicLayer, DynamicSlidingWindowLayer):
-        raise Alone(f"a layer keeps its past in a way of its own ({type(layer).__name__})")
+        raise NotTogether(f"a layer keeps its past in a way of its own ({type(layer).__name__})")
     if not layer.is_initialized:
-        raise Alone("a layer keeps nothing of its own")
+        raise NotTogether("a layer keeps nothing of its own")
     width = getattr(layer, "sliding_window", 0)
     if max_positions and width >= max_positions:
         width = 0
@@ -83,11 +83,11 @@ class Pass:
 
     segments: Sequence[Segment]
     device: str
-    masks: Masks = field(init=False)
+    masks: CausalMasks = field(init=False)
     places: Tensor | None = field(init=False)  # of single tokens
 
     def __attrs_post_init__(self) -> None:
-        self.masks = Masks(self.device)
+        self.masks = CausalMasks(self.device)
         self.places = None
         if all(segment.count == 1 for segment in self.segments):
             places = [segment.at + segment.before for segment in self.segments]
@@ -126,10 +126,10 @@ class Layer(CacheLayerMixin):  # type: ignore[misc]
         pass
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        raise Alone("the model makes masks of its own")
+        raise NotTogether("the model makes masks of its own")
 
     def get_seq_length(self) -> int:
-        raise Alone("the model counts positions by itself")
+        raise NotTogether("the model counts positions by itself")
 
     def get_max_length(self) -> int:
         return -1
@@ -139,16 +139,16 @@ class FullLayer(Layer):
     """Every token of every sequence, in one pool of tensors [heads, total, ...].
 
     `pool` are first the parts of the keys, then as many of the values: one each, [heads, total, dim], unless
-    the form needs scales beside them.
+    the storage has scales beside them.
     """
 
-    def __init__(self, kind: Kind, total: int, form: Form, device: str) -> None:
+    def __init__(self, kind: Kind, total: int, storage: Storage, device: str) -> None:
         super().__init__(kind)
-        self.form = form
+        self.storage = storage
         self.pool: tuple[Tensor, ...] = tuple(
             part
             for dim in (kind.key_dim, kind.value_dim)
-            for part in form.empty(kind.heads, total, dim, device)
+            for part in storage.empty(kind.heads, total, dim, device)
         )
 
     def update(
@@ -157,7 +157,7 @@ class FullLayer(Layer):
         assert self.current is not None
         keys, values = laid_out(key_states), laid_out(value_states)
         for part, new in zip(
-            self.pool, (*self.form.pack(keys), *self.form.pack(values)), strict=True
+            self.pool, (*self.storage.pack(keys), *self.storage.pack(values)), strict=True
         ):
             self.current.write(part, new)
         seen = [
@@ -170,8 +170,8 @@ class FullLayer(Layer):
     def seen(self, start: int, end: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """Keys and values [heads, end - start, dim] in `dtype`, of the model's own form as they lie."""
         parts = tuple(part[:, start:end] for part in self.pool)
-        keys, values = parts[: self.form.num_parts], parts[self.form.num_parts :]
-        return self.form.unpack(keys, dtype), self.form.unpack(values, dtype)
+        keys, values = parts[: self.storage.num_parts], parts[self.storage.num_parts :]
+        return self.storage.unpack(keys, dtype), self.storage.unpack(values, dtype)
 
     def resize(self, total: int, used: int) -> None:
         """A pool of another size with the same first `used` tokens; both are there while they are copied."""
@@ -252,7 +252,7 @@ class Layers(Cache):  # type: ignore[misc]
         outside_bytes: int = 0,
     ) -> None:
         self.kinds = kinds
-        self.form = form_of(kv_dtype, dtype)
+        self.storage = storage_of(kv_dtype, dtype)
         self.device = device
         self._outside_bytes = outside_bytes
         super().__init__(
@@ -261,7 +261,7 @@ class Layers(Cache):  # type: ignore[misc]
                 if kind.is_recurrent
                 else SlidingLayer(kind, index)
                 if kind.width
-                else FullLayer(kind, total, self.form, device)
+                else FullLayer(kind, total, self.storage, device)
                 for index, kind in enumerate(kinds)
             ]
         )
@@ -272,7 +272,7 @@ class Layers(Cache):  # type: ignore[misc]
 
     @property
     def bytes_per_token(self) -> int:
-        return sum(kind.bytes_per_token(self.form) for kind in self.kinds) + self._outside_bytes
+        return sum(kind.bytes_per_token(self.storage) for kind in self.kinds) + self._outside_bytes
 
     @property
     def has_states(self) -> bool:

@@ -17,7 +17,6 @@ class Spans:
     """
 
     def __init__(self, total: int) -> None:
-        self.total = total
         self._free = [(0, total)] if total else []  # (start, size), in order, none touching another
 
     @property

@@ -5,13 +5,14 @@ whatever it is called, and what does not is computed one sequence after the othe
 """
 
 import torch
+from attrs import frozen
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 from transformers import DynamicCache, PreTrainedModel
 
 from helexa.devices.faults import classify
 from helexa.engine.kv import attention
-from helexa.engine.kv.layers import Alone, Kind, Layers, kinds_of
+from helexa.engine.kv.layers import Kind, Layers, NotTogether, kinds_of
 from helexa.engine.kv.memory import Memory
 from helexa.engine.kv.spans import BLOCK
 from helexa.engine.lean.forward import Fused
@@ -30,8 +31,16 @@ ALIKE = {torch.float32: 0.999}
 ROUGHLY_ALIKE = 0.9
 
 
-def try_together(loaded: LoadedModel) -> list[Kind]:
-    """What the layers of the model keep.  Alone, with the reason, if its sequences cannot be batched."""
+@frozen(eq=False)
+class Tried:
+    """What the layers of a model keep, and the logits [rows, vocab] of the texts that it was tried on."""
+
+    kinds: list[Kind]
+    logits: Tensor
+
+
+def try_together(loaded: LoadedModel) -> Tried:
+    """NotTogether, with the reason, if sequences of the model cannot be batched."""
     own = loaded.model.config._attn_implementation
     try:
         return compare(loaded)
@@ -39,25 +48,24 @@ def try_together(loaded: LoadedModel) -> list[Kind]:
         if classify(error) != "other":
             raise
         loaded.model.set_attn_implementation(own)
-        if isinstance(error, Alone):
+        if isinstance(error, NotTogether):
             raise
-        raise Alone(f"its attention cannot be exchanged ({error})") from error
+        raise NotTogether(f"its attention cannot be exchanged ({error})") from error
 
 
 @torch.inference_mode()
-def compare(loaded: LoadedModel) -> list[Kind]:
-    texts = texts_of(loaded.vocab_size)
+def compare(loaded: LoadedModel) -> Tried:
     expected = []
-    for tokens in texts:
+    for tokens in texts_of(loaded.vocab_size):
         cache = DynamicCache(config=loaded.model.config)
         expected.append(whole(loaded.model, tokens, cache, loaded.device))
     kinds = kinds_of(cache, loaded.max_positions)
     attention.use(loaded.model)
-    found = ours(loaded, kinds, texts)
+    found = ours(loaded, kinds)
     need = ALIKE.get(loaded.model.dtype, ROUGHLY_ALIKE)
-    if not alike(torch.cat(expected).float(), torch.cat(found).float(), need):
-        raise Alone("computed together, its sequences come out differently")
-    return kinds
+    if not alike(torch.cat(expected).float(), found, need):
+        raise NotTogether("computed together, its sequences come out differently")
+    return Tried(kinds, found)
 
 
 def texts_of(vocab_size: int) -> list[list[int]]:
@@ -71,10 +79,9 @@ def whole(model: PreTrainedModel, tokens: list[int], cache: DynamicCache, device
     return logits
 
 
-def ours(
-    loaded: LoadedModel, kinds: list[Kind], texts: list[list[int]], fused: Fused | None = None
-) -> list[Tensor]:
-    """The same, each text up to its last token in one pass and the last ones together in another."""
+def ours(loaded: LoadedModel, kinds: list[Kind], fused: Fused | None = None) -> Tensor:
+    """The same in float32, all texts up to their last tokens in one pass, these in another."""
+    texts = texts_of(loaded.vocab_size)
     layers = Layers(kinds, len(texts) * BLOCK, loaded.model.dtype, loaded.device)
     memory = Memory(layers, len(texts) * BLOCK, keeps=False)
     runner = Together(loaded, memory, fused)
@@ -90,7 +97,7 @@ def ours(
         logits = runner.run(chunks, tried).logits
         assert logits is not None
         steps.append(logits)
-    return [torch.stack([step[uid] for step in steps]) for uid in tried]
+    return torch.stack(steps, 1).flatten(0, 1).float()
 
 
 def sequence_of(uid: int, tokens: list[int], loaded: LoadedModel) -> Sequence:

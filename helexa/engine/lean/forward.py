@@ -76,12 +76,10 @@ class LeanLayer:
 
     def __call__(self, hidden: Tensor, turn: "Rotation", cache: Any) -> None:
         """Add the layer's results to `hidden` [tokens, hidden size]."""
-        self._attend(hidden, turn, cache)
-        both = self.joined_gate(self.before_mlp(hidden))
-        gated = self.act(both[:, : self.inner]).mul_(both[:, self.inner :])
-        hidden.add_(self.down(gated))
+        self.finish(hidden, self.attend(hidden, turn, cache))
 
-    def _attend(self, hidden: Tensor, turn: "Rotation", cache: Any) -> None:
+    def attend(self, hidden: Tensor, turn: "Rotation", cache: Any) -> Tensor:
+        """What each token sees [tokens, heads · head dim]; the keys and values of all go into `cache`."""
         count, turned = len(hidden), self.heads + self.groups
         states = self.joined_input(self.before_attention(hidden)).view(count, -1, self.dim)
         rotated = states[:, :turned]
@@ -94,8 +92,14 @@ class LeanLayer:
         rotated = turn(rotated)
         keys, values = rotated[:, self.heads :], states[:, turned:]
         past, _ = cache.update(keys.transpose(0, 1)[None], values.transpose(0, 1)[None])
-        seen = attend_laid(rotated[:, : self.heads], past, self.scaling)
-        hidden.add_(self.output(seen.reshape(count, -1)))
+        return attend_laid(rotated[:, : self.heads], past, self.scaling).reshape(count, -1)
+
+    def finish(self, hidden: Tensor, seen: Tensor) -> None:
+        """Add to `hidden` what comes of `seen`, whichever tokens these are."""
+        hidden.add_(self.output(seen))
+        both = self.joined_gate(self.before_mlp(hidden))
+        gated = self.act(both[:, : self.inner]).mul_(both[:, self.inner :])
+        hidden.add_(self.down(gated))
 
 
 @frozen(eq=False)
@@ -146,9 +150,12 @@ class Lean:
         hidden = self.parts.embedding(ids).to(self.dtype)
         cos, sin = self.parts.rotary(hidden[None], positions[None])
         turn = Rotation.of(cos[0], sin[0])
-        for layer, cache in zip(self.layers, caches, strict=True):
+        *layers, (last, its_cache) = zip(self.layers, caches, strict=True)
+        for layer, cache in layers:
             layer(hidden, turn, cache)
-        return self.head(self.norm(hidden[keep]))
+        seen, hidden = last.attend(hidden, turn, its_cache)[keep], hidden[keep]
+        last.finish(hidden, seen)
+        return self.head(self.norm(hidden))
 
     @property
     def nbytes(self) -> int:

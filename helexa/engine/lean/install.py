@@ -8,7 +8,7 @@ from helexa import logs
 from helexa.devices.faults import classify
 from helexa.engine.kv.layers import Kind, Layers, Segment
 from helexa.engine.kv.spans import BLOCK
-from helexa.engine.kv.trial import alike, ours, texts_of
+from helexa.engine.kv.trial import Tried, alike, ours
 from helexa.engine.lean.forward import Fused, Lean, Rotation, signed
 from helexa.engine.lean.library import library
 from helexa.engine.lean.native import Native, NativeLayer, Run, refuse_unknown
@@ -25,20 +25,20 @@ ALIKE = 0.99  # the cosine of what a compiled layer adds and what it should
 TOKENS = 3  # that are tried on it
 
 
-def fused_form(loaded: LoadedModel, kinds: list[Kind]) -> Fused | None:
+def fused_form(loaded: LoadedModel, tried: Tried) -> Fused | None:
     """None for a model of another shape, or one that comes out differently.
 
     The modules that transformers loaded are empty afterwards if there is one.
     """
     try:
         lean = Lean(parts_of(loaded.model))
-        compare(loaded, kinds, lean)
+        compare(loaded, tried, lean)
     except Exception as error:
         if classify(error) != "other":
             raise
         log.info("not fused", model=loaded.model.config.model_type, reason=str(error))
         return None
-    return native_form(lean, kinds[0]) or settled(lean)
+    return native_form(lean, tried.kinds[0]) or settled(lean)
 
 
 def settled(lean: Lean) -> Lean:
@@ -87,10 +87,8 @@ def first_layer_is_alike(lib: CDLL, lean: Lean, kind: Kind) -> bool:
 
 
 @torch.inference_mode()
-def compare(loaded: LoadedModel, kinds: list[Kind], lean: Lean) -> None:
-    texts = texts_of(loaded.vocab_size)
-    expected = torch.cat(ours(loaded, kinds, texts)).float()
-    found = torch.cat(ours(loaded, kinds, texts, lean)).float()
+def compare(loaded: LoadedModel, tried: Tried, lean: Lean) -> None:
+    expected, found = tried.logits, ours(loaded, tried.kinds, lean)
     if not torch.isfinite(expected).all():
         return
     is_exact = loaded.model.dtype is torch.float32 and not any(

@@ -17,9 +17,14 @@ namespace {
 
 constexpr long GROUP = 32, ROWS = 16, MOST_TOKENS = 4, TOKENS_AT_ONCE = 128, KEYS_AT_ONCE = 64;
 constexpr long QUERIES = 24, VECTORS = QUERIES / 8, MOST_DIM = 256;
+constexpr long LEAST_WIDE = 24;  // tokens that are worth unpacking weights once for all of them
+constexpr long GROUPS_AT_ONCE = 24;  // that are unpacked: they fit the innermost cache
+constexpr int HEADS_AT_ONCE = 3;  // that one token attends with
 constexpr long LEAST_ROWS = 12;  // that are worth attending together
 constexpr long LEAST_SHARE = 16;  // tokens that are worth a thread of their own
 constexpr long GROUP_BYTES = 2 * (GROUP / 2 * 8 + 8 * 4);  // of 16 rows: levels, scales, zeros
+
+constexpr float LOG2_E = 1.44269504f;
 
 using Vector = __m256;
 
@@ -55,14 +60,24 @@ float sum(Vector v) {
     return _mm_cvtss_f32(_mm_add_ss(x, _mm_movehdup_ps(x)));
 }
 
-// e^x for x <= 88: 2^n times a polynomial on half an octave around 0, right to about 2 units in the last place.
-Vector exponential(Vector x) {
-    x = _mm256_max_ps(_mm256_min_ps(x, _mm256_set1_ps(88.0f)), _mm256_set1_ps(-87.0f));
-    Vector n = _mm256_round_ps(_mm256_mul_ps(x, _mm256_set1_ps(1.44269504f)), 8);
-    Vector r = _mm256_fnmadd_ps(n, _mm256_set1_ps(0.693359375f), x);
-    r = _mm256_fnmadd_ps(n, _mm256_set1_ps(-2.12194440e-4f), r);
-    const float terms[] = {1.0f / 120, 1.0f / 24, 1.0f / 6, 0.5f, 1, 1};
-    Vector p = _mm256_set1_ps(1.0f / 720);
+float highest(Vector v) {
+    __m128 x = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+    x = _mm_max_ps(x, _mm_movehl_ps(x, x));
+    return _mm_cvtss_f32(_mm_max_ss(x, _mm_movehdup_ps(x)));
+}
+
+// Have `size` floats brought near: the next page of memory is not foreseen otherwise.
+void fetch(const float* from, long size) {
+    for (long i = 0; i < size; i += 16) _mm_prefetch(reinterpret_cast<const char*>(from + i), _MM_HINT_T0);
+}
+
+// 2^x for x < 128: a power of 2 times 2^r, |r| <= 1/2, the sum of (r ln 2)^k / k!, right to about 2 units in
+// the last place.
+Vector power_of_2(Vector x) {
+    x = _mm256_max_ps(_mm256_set1_ps(-126), x);  // so that what is not a number stays so
+    Vector n = _mm256_round_ps(x, 8), r = _mm256_sub_ps(x, n);
+    const float terms[] = {1.3333558e-3f, 9.6181291e-3f, 5.5504109e-2f, 0.24022651f, 0.69314718f, 1};
+    Vector p = _mm256_set1_ps(1.5403530e-4f);
     for (float term : terms) p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(term));
     __m256i power = _mm256_slli_epi32(_mm256_cvtps_epi32(n), 23);
     return _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(p), power));
@@ -125,78 +140,133 @@ Vector widened(const uint8_t* bfloat16) {
     return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(bits), 16));
 }
 
-// 16 rows of a weight times T tokens, into out[T][16].
-template <int T>
-void multiply_tile(const uint8_t* w, long planes, const Levels& x, long token, float* out) {
-    const __m256i low = _mm256_set1_epi8(15), ones = _mm256_set1_epi16(1);
-    const long groups = x.groups();
-    std::memset(out, 0, T * ROWS * sizeof(float));
-    for (long plane = 0; plane < planes; plane++)
-        for (long g = 0; g < groups; g++, w += GROUP_BYTES) {
-            const int8_t* levels = &x.levels[(token * groups + g) * GROUP];
-            __m256i dot[T][2];
+__m256i bytes_at(const uint8_t* at) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(at)); }
+
+// A group of 16 rows as `pack` laid it out.  Of 8 rows, the first or the second half: their levels 4 i to
+// 4 i + 3, their scales, and what a level of 0 stands for.
+struct Packed {
+    static constexpr long BYTES = GROUP_BYTES;
+
+    static __m256i levels(const uint8_t* group, int i, int half) {
+        __m256i two = bytes_at(group + i / 2 * 64 + half * 32);
+        return _mm256_and_si256(i % 2 ? _mm256_srli_epi16(two, 4) : two, _mm256_set1_epi8(15));
+    }
+    static Vector scales(const uint8_t* group, int half) { return widened(group + 256 + 16 * half); }
+    static Vector zeros(const uint8_t* group, int half) {
+        return _mm256_fnmadd_ps(_mm256_set1_ps(8), scales(group, half), widened(group + 288 + 16 * half));
+    }
+};
+
+// The same as it is multiplied, a byte for a level, so that many tokens need not unpack it each time.
+struct Wide {
+    static constexpr long BYTES = GROUP * ROWS + 2 * ROWS * sizeof(float);
+
+    static __m256i levels(const uint8_t* group, int i, int half) {
+        return bytes_at(group + i * 64 + half * 32);
+    }
+    static Vector scales(const uint8_t* group, int half) {
+        return _mm256_castsi256_ps(bytes_at(group + 512 + 32 * half));
+    }
+    static Vector zeros(const uint8_t* group, int half) {
+        return _mm256_castsi256_ps(bytes_at(group + 576 + 32 * half));
+    }
+
+    static void fill(uint8_t* to, const uint8_t* packed, long groups) {
+        auto put = [](uint8_t* at, __m256i x) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(at), x); };
+        for (long g = 0; g < groups; g++, to += BYTES, packed += Packed::BYTES)
+            for (int half = 0; half < 2; half++) {
 #pragma GCC unroll 8
-            for (int i = 0; i < 8; i++) {
-                auto both = reinterpret_cast<const __m256i*>(w) + i / 2 * 2;
-                __m256i a = _mm256_loadu_si256(both), b = _mm256_loadu_si256(both + 1);
-                if (i % 2) a = _mm256_srli_epi16(a, 4), b = _mm256_srli_epi16(b, 4);
-                a = _mm256_and_si256(a, low), b = _mm256_and_si256(b, low);
+                for (int i = 0; i < 8; i++) put(to + i * 64 + half * 32, Packed::levels(packed, i, half));
+                put(to + 512 + 32 * half, _mm256_castps_si256(Packed::scales(packed, half)));
+                put(to + 576 + 32 * half, _mm256_castps_si256(Packed::zeros(packed, half)));
+            }
+    }
+};
+
+// out[T][16] += groups `first` to `last` of 16 rows of a weight, at `w`, times T tokens.
+template <class Form, int T>
+void multiply_tile(const uint8_t* w, const Levels& x, long first, long last, long token, float* out) {
+    const __m256i ones = _mm256_set1_epi16(1);
+    const long groups = x.groups();
+    Vector sums[T][2];
+    for (int t = 0; t < T; t++)
+        for (int h = 0; h < 2; h++) sums[t][h] = _mm256_loadu_ps(out + t * ROWS + 8 * h);
+    for (long g = first; g < last; g++, w += Form::BYTES) {
+        const int8_t* levels = &x.levels[(token * groups + g) * GROUP];
+        __m256i dot[T][2];
+#pragma GCC unroll 8
+        for (int i = 0; i < 8; i++) {
+            __m256i a = Form::levels(w, i, 0), b = Form::levels(w, i, 1);
 #pragma GCC unroll 4
-                for (int t = 0; t < T; t++) {
-                    int32_t four;
-                    std::memcpy(&four, levels + t * groups * GROUP + 4 * i, 4);
-                    __m256i x4 = _mm256_set1_epi32(four);
-                    __m256i first = _mm256_maddubs_epi16(a, x4), second = _mm256_maddubs_epi16(b, x4);
-                    dot[t][0] = i ? _mm256_add_epi16(dot[t][0], first) : first;
-                    dot[t][1] = i ? _mm256_add_epi16(dot[t][1], second) : second;
-                    // In this order all fits the registers; compilers find another, a third slower.
-                    asm volatile("" : "+x"(dot[t][0]), "+x"(dot[t][1]));
-                }
+            for (int t = 0; t < T; t++) {
+                int32_t four;
+                std::memcpy(&four, levels + t * groups * GROUP + 4 * i, 4);
+                __m256i x4 = _mm256_set1_epi32(four);
+                __m256i low = _mm256_maddubs_epi16(a, x4), high = _mm256_maddubs_epi16(b, x4);
+                dot[t][0] = i ? _mm256_add_epi16(dot[t][0], low) : low;
+                dot[t][1] = i ? _mm256_add_epi16(dot[t][1], high) : high;
+                // In this order all fits the registers; compilers find another, a third slower.
+                asm volatile("" : "+x"(dot[t][0]), "+x"(dot[t][1]));
             }
-            for (int h = 0; h < 2; h++) {
-                Vector scale = widened(w + 256 + 16 * h), zero = widened(w + 288 + 16 * h);
-                zero = _mm256_fnmadd_ps(_mm256_set1_ps(8), scale, zero);
-                for (int t = 0; t < T; t++) {
-                    long at = (token + t) * groups + g;
-                    float* sums = out + t * ROWS + 8 * h;
-                    Vector d = _mm256_cvtepi32_ps(_mm256_madd_epi16(dot[t][h], ones));
-                    Vector s = _mm256_mul_ps(scale, _mm256_set1_ps(x.scales[at]));
-                    Vector sum = _mm256_fmadd_ps(d, s, _mm256_loadu_ps(sums));
-                    sum = _mm256_fmadd_ps(zero, _mm256_set1_ps(x.sums[at]), sum);
-                    _mm256_storeu_ps(sums, sum);
-                }
+        }
+        for (int h = 0; h < 2; h++) {
+            Vector scale = Form::scales(w, h), zero = Form::zeros(w, h);
+            for (int t = 0; t < T; t++) {
+                long at = (token + t) * groups + g;
+                Vector d = _mm256_cvtepi32_ps(_mm256_madd_epi16(dot[t][h], ones));
+                Vector s = _mm256_mul_ps(scale, _mm256_set1_ps(x.scales[at]));
+                sums[t][h] = _mm256_fmadd_ps(d, s, sums[t][h]);
+                sums[t][h] = _mm256_fmadd_ps(zero, _mm256_set1_ps(x.sums[at]), sums[t][h]);
             }
+        }
+    }
+    for (int t = 0; t < T; t++)
+        for (int h = 0; h < 2; h++) _mm256_storeu_ps(out + t * ROWS + 8 * h, sums[t][h]);
+}
+
+// The same for any number of tokens.
+template <class Form>
+void multiply_groups(const uint8_t* w, const Levels& x, long first, long last, long tokens, float* out) {
+    for (long token = 0; token < tokens; token += MOST_TOKENS, out += MOST_TOKENS * ROWS)
+        switch (tokens - token) {
+            case 1: multiply_tile<Form, 1>(w, x, first, last, token, out); break;
+            case 2: multiply_tile<Form, 2>(w, x, first, last, token, out); break;
+            case 3: multiply_tile<Form, 3>(w, x, first, last, token, out); break;
+            default: multiply_tile<Form, 4>(w, x, first, last, token, out);
         }
 }
 
-// Block `block` of 16 rows times `count` tokens, at most MOST_TOKENS, into out[count][16].
-void multiply_block(const Weight& weight, long block, const Levels& x, long token, long count, float* out) {
-    const uint8_t* w = weight.data + block * x.groups() * weight.planes * GROUP_BYTES;
-    switch (count) {
-        case 1: multiply_tile<1>(w, weight.planes, x, token, out); break;
-        case 2: multiply_tile<2>(w, weight.planes, x, token, out); break;
-        case 3: multiply_tile<3>(w, weight.planes, x, token, out); break;
-        default: multiply_tile<4>(w, weight.planes, x, token, out);
-    }
-    if (weight.bias)
-        for (long i = 0; i < count * ROWS; i++) out[i] += weight.bias[block * ROWS + i % ROWS];
+// Block `block` of 16 rows times all tokens, into out[tokens][16].
+void multiply_block(const Weight& weight, long block, const Levels& x, long tokens, float* out) {
+    const long groups = x.groups();
+    const uint8_t* w = weight.data + block * groups * weight.planes * Packed::BYTES;
+    for (long i = 0; i < tokens * ROWS; i++) out[i] = weight.bias ? weight.bias[block * ROWS + i % ROWS] : 0;
+    for (long plane = 0; plane < weight.planes; plane++)
+        for (long first = 0, count; first < groups; first += count, w += count * Packed::BYTES) {
+            count = groups - first < GROUPS_AT_ONCE ? groups - first : GROUPS_AT_ONCE;
+            if (tokens < LEAST_WIDE) {
+                multiply_groups<Packed>(w, x, first, first + count, tokens, out);
+            } else {
+                alignas(32) uint8_t wide[GROUPS_AT_ONCE * Wide::BYTES];
+                Wide::fill(wide, w, count);
+                multiply_groups<Wide>(wide, x, first, first + count, tokens, out);
+            }
+        }
 }
 
 // y [tokens, weight.rows] = or += weight x.  To be called by all threads of a parallel region.
 template <bool adds>
 void multiply(const Weight& weight, const Levels& x, long tokens, float* y) {
 #pragma omp for schedule(static)
-    for (long block = 0; block < weight.rows / ROWS; block++)
-        for (long token = 0; token < tokens; token += MOST_TOKENS) {
-            float out[MOST_TOKENS * ROWS];
-            long count = tokens - token < MOST_TOKENS ? tokens - token : MOST_TOKENS;
-            multiply_block(weight, block, x, token, count, out);
-            for (long i = 0; i < count * ROWS; i += 8) {
-                float* at = y + (token + i / ROWS) * weight.rows + block * ROWS + i % ROWS;
-                Vector value = _mm256_loadu_ps(out + i);
-                _mm256_storeu_ps(at, adds ? _mm256_add_ps(value, _mm256_loadu_ps(at)) : value);
-            }
+    for (long block = 0; block < weight.rows / ROWS; block++) {
+        alignas(32) float out[TOKENS_AT_ONCE * ROWS];
+        multiply_block(weight, block, x, tokens, out);
+        for (long i = 0; i < tokens * ROWS; i += 8) {
+            float* at = y + i / ROWS * weight.rows + block * ROWS + i % ROWS;
+            Vector value = _mm256_loadu_ps(out + i);
+            _mm256_storeu_ps(at, adds ? _mm256_add_ps(value, _mm256_loadu_ps(at)) : value);
         }
+    }
 }
 
 // Norm over a head, if there is one, and rotary positions; the first half of `sin` is negative.
@@ -212,43 +282,86 @@ void turn(float* x, long dim, const float* cos, const float* sin, const float* w
     }
 }
 
-// out[8 N] = the sum of `count` rows of values, each times its weight.
-template <int N>
-void weighted_sum(const float* weights, const float* values, long count, long dim, float* out) {
-    Vector acc[N];
-    for (int i = 0; i < N; i++) acc[i] = _mm256_setzero_ps();
-    for (long k = 0; k < count; k++)
-        for (int i = 0; i < N; i++)
-            acc[i] = _mm256_fmadd_ps(_mm256_set1_ps(weights[k]), _mm256_loadu_ps(values + k * dim + 8 * i), acc[i]);
-    for (int i = 0; i < N; i++) _mm256_storeu_ps(out + 8 * i, acc[i]);
+// The sums of four vectors.
+__m128 sums_of(const Vector v[4]) {
+    Vector pairs = _mm256_hadd_ps(_mm256_hadd_ps(v[0], v[1]), _mm256_hadd_ps(v[2], v[3]));
+    return _mm_add_ps(_mm256_castps256_ps128(pairs), _mm256_extractf128_ps(pairs, 1));
 }
 
-// One query over at most KEYS_AT_ONCE keys and values: out are the highest score, the sum of all
-// e^(score - highest), and of the values each times that [dim].
-void attend_part(const float* query, const float* keys, const float* values, long count, long dim,
-                 float scaling, float* out) {
-    alignas(32) float scores[KEYS_AT_ONCE];
-    for (long k = 0; k < KEYS_AT_ONCE; k++) scores[k] = -INFINITY;
-    float top = -INFINITY;
-    for (long k = 0; k < count; k++) {
-        Vector dot[2] = {_mm256_setzero_ps(), _mm256_setzero_ps()};
-        for (long i = 0; i < dim; i += 16)
-            for (int j = 0; j < 2; j++)
-                dot[j] = _mm256_fmadd_ps(_mm256_loadu_ps(query + i + 8 * j),
-                                         _mm256_loadu_ps(keys + k * dim + i + 8 * j), dot[j]);
-        scores[k] = sum(_mm256_add_ps(dot[0], dot[1])) * scaling;
-        top = scores[k] > top ? scores[k] : top;
+// The scores of H queries, behind each other, with `count` keys; then -inf.  Meanwhile values are fetched.
+template <int H>
+void score_part(const float* queries, const float* keys, const float* values, long count, long dim,
+                float scaling, float scores[H][KEYS_AT_ONCE]) {
+    for (long i = 0; i < H * KEYS_AT_ONCE; i++) scores[0][i] = -INFINITY;
+    for (long k = 0; k < count; k += 4) {
+        fetch(values + k * dim, 4 * dim);
+        const float* rows[4];
+        for (long r = 0; r < 4; r++) rows[r] = keys + (k + r < count ? k + r : count - 1) * dim;
+        Vector dots[H][4];
+        for (int h = 0; h < H; h++)
+            for (int r = 0; r < 4; r++) dots[h][r] = _mm256_setzero_ps();
+        for (long i = 0; i < dim; i += 8)
+            for (int h = 0; h < H; h++) {
+                Vector query = _mm256_loadu_ps(queries + h * dim + i);
+                for (int r = 0; r < 4; r++)
+                    dots[h][r] = _mm256_fmadd_ps(query, _mm256_loadu_ps(rows[r] + i), dots[h][r]);
+            }
+        for (int h = 0; h < H; h++)
+            _mm_store_ps(scores[h] + k, _mm_mul_ps(sums_of(dots[h]), _mm_set1_ps(scaling)));
     }
-    Vector total = _mm256_setzero_ps();
-    for (long k = 0; k < count; k += 8) {
-        Vector weight = exponential(_mm256_sub_ps(_mm256_load_ps(scores + k), _mm256_set1_ps(top)));
+    for (int h = 0; h < H; h++)
+        for (long k = count; k % 4; k++) scores[h][k] = -INFINITY;
+}
+
+// Scores to weights, 2^(score - highest); out are the highest and the sum of the weights.
+void weigh_part(float* scores, float* out) {
+    Vector most = _mm256_set1_ps(-INFINITY), total = _mm256_setzero_ps();
+    for (long k = 0; k < KEYS_AT_ONCE; k += 8) most = _mm256_max_ps(most, _mm256_load_ps(scores + k));
+    out[0] = highest(most);
+    for (long k = 0; k < KEYS_AT_ONCE; k += 8) {
+        Vector weight = power_of_2(_mm256_sub_ps(_mm256_load_ps(scores + k), _mm256_set1_ps(out[0])));
         _mm256_store_ps(scores + k, weight);
         total = _mm256_add_ps(total, weight);
     }
-    out[0] = top, out[1] = sum(total);
-    long i = 0;
-    for (; i + 64 <= dim; i += 64) weighted_sum<8>(scores, values + i, count, dim, out + 2 + i);
-    for (; i < dim; i += 16) weighted_sum<2>(scores, values + i, count, dim, out + 2 + i);
+    out[1] = sum(total);
+}
+
+// To out + h * step go 16 columns of the sum of `count` values, each times its weight for query h.
+template <int H>
+void sum_part(const float weights[H][KEYS_AT_ONCE], const float* values, long count, long dim, float* out,
+              long step) {
+    Vector sums[H][2];
+    for (int h = 0; h < H; h++) sums[h][0] = sums[h][1] = _mm256_setzero_ps();
+    for (long k = 0; k < count; k++) {
+        Vector low = _mm256_loadu_ps(values + k * dim), high = _mm256_loadu_ps(values + k * dim + 8);
+        for (int h = 0; h < H; h++) {
+            Vector weight = _mm256_set1_ps(weights[h][k]);
+            sums[h][0] = _mm256_fmadd_ps(weight, low, sums[h][0]);
+            sums[h][1] = _mm256_fmadd_ps(weight, high, sums[h][1]);
+        }
+    }
+    for (int h = 0; h < H; h++)
+        for (int i = 0; i < 2; i++) _mm256_storeu_ps(out + h * step + 8 * i, sums[h][i]);
+}
+
+// H queries over at most KEYS_AT_ONCE keys and values.  To out + h * step go the highest score, the sum of
+// all 2^(score - highest), and of the values each times that [dim].
+template <int H>
+void attend_part(const float* queries, const float* keys, const float* values, long count, long dim,
+                 float scaling, float* out, long step) {
+    alignas(32) float scores[H][KEYS_AT_ONCE];
+    score_part<H>(queries, keys, values, count, dim, scaling, scores);
+    for (int h = 0; h < H; h++) weigh_part(scores[h], out + h * step);
+    for (long i = 0; i < dim; i += 16) sum_part<H>(scores, values + i, count, dim, out + 2 + i, step);
+}
+
+// The same for as many of `heads` queries as are computed together, which is returned.
+long attend_heads(long heads, const float* queries, const float* keys, const float* values, long count,
+                  long dim, float scaling, float* out, long step) {
+    long some = heads < HEADS_AT_ONCE ? heads : HEADS_AT_ONCE;
+    auto attend = some == 1 ? attend_part<1> : some == 2 ? attend_part<2> : attend_part<HEADS_AT_ONCE>;
+    attend(queries, keys, values, count, dim, scaling, out, step);
+    return some;
 }
 
 // The parts that `attend_part` made of one query, [count, step], as one.
@@ -258,7 +371,7 @@ void join_parts(const float* parts, long count, long step, long dim, float* out)
     std::memset(out, 0, dim * sizeof(float));
     for (long p = 0; p < count; p++) {
         const float* part = parts + p * step;
-        float less = std::exp(part[0] - top);
+        float less = std::exp2(part[0] - top);
         total += less * part[1];
         for (long i = 0; i < dim; i++) out[i] += less * part[2 + i];
     }
@@ -278,13 +391,13 @@ struct Single {
     long num_parts() const { return (seen + KEYS_AT_ONCE - 1) / KEYS_AT_ONCE; }
 };
 
-// sums[4][24] += 4 rows of `size` numbers times columns [size, 24].  Number i of row r is at
-// rows[r][i * step].
-void multiply_columns(const float* const rows[4], long step, const float* columns, long size,
-                      float* sums) {
+// sums[4][24] = or += 4 rows of `size` numbers, of row r number(r, i), times columns [size, 24].
+template <bool adds, class Number>
+void multiply_columns(Number number, const float* columns, long size, float* sums) {
     Vector acc[4][VECTORS];
     for (int r = 0; r < 4; r++)
-        for (int v = 0; v < VECTORS; v++) acc[r][v] = _mm256_loadu_ps(sums + r * QUERIES + 8 * v);
+        for (int v = 0; v < VECTORS; v++)
+            acc[r][v] = adds ? _mm256_loadu_ps(sums + r * QUERIES + 8 * v) : _mm256_setzero_ps();
     for (long i = 0; i < size; i++) {
         Vector column[VECTORS];
         for (int v = 0; v < VECTORS; v++) {
@@ -292,7 +405,7 @@ void multiply_columns(const float* const rows[4], long step, const float* column
             asm volatile("" : "+x"(column[v]));  // or it is loaded again for each row
         }
         for (int r = 0; r < 4; r++) {
-            Vector x = _mm256_set1_ps(rows[r][i * step]);
+            Vector x = _mm256_set1_ps(number(r, i));
             for (int v = 0; v < VECTORS; v++) acc[r][v] = _mm256_fmadd_ps(x, column[v], acc[r][v]);
         }
     }
@@ -300,7 +413,7 @@ void multiply_columns(const float* const rows[4], long step, const float* column
         for (int v = 0; v < VECTORS; v++) _mm256_storeu_ps(sums + r * QUERIES + 8 * v, acc[r][v]);
 }
 
-// 24 queries of one group of heads side by side, over keys and values [seen, dim].
+// 24 queries of one group of heads side by side, scaled by log2 e, over keys and values [seen, dim].
 struct Queries {
     alignas(32) float columns[MOST_DIM * QUERIES], sums[MOST_DIM * QUERIES];
     alignas(32) float scores[KEYS_AT_ONCE * QUERIES], top[QUERIES], total[QUERIES];
@@ -311,23 +424,26 @@ struct Queries {
         for (long q = 0; q < QUERIES; q++) top[q] = -INFINITY, total[q] = 0;
         for (long start = 0; start < seen; start += KEYS_AT_ONCE) {
             long count = seen - start < KEYS_AT_ONCE ? seen - start : KEYS_AT_ONCE;
-            score(keys + start * dim, start, count, dim);
+            score(keys + start * dim, values + start * dim, start, count, dim);
             weigh(count, dim);
             for (long i = 0; i < dim; i += 4) {
                 const float* value = values + start * dim + i;
-                const float* const rows[] = {value, value + 1, value + 2, value + 3};
-                multiply_columns(rows, dim, scores, count, sums + i * QUERIES);
+                auto number = [&](long r, long k) { return value[k * dim + r]; };
+                multiply_columns<true>(number, scores, count, sums + i * QUERIES);
             }
         }
     }
 
-    // The scores of `count` keys from `start` on; -inf for those that a query does not see.
-    void score(const float* keys, long start, long count, long dim) {
-        std::memset(scores, 0, sizeof(scores));
+    // The scores of `count` keys from `start` on; -inf for those that a query does not see.  Meanwhile
+    // values are fetched, and the next keys.
+    void score(const float* keys, const float* values, long start, long count, long dim) {
         for (long k = 0; k < count; k += 4) {
             const float* rows[4];
             for (long r = 0; r < 4; r++) rows[r] = keys + (k + r < count ? k + r : count - 1) * dim;
-            multiply_columns(rows, 1, columns, dim, scores + k * QUERIES);
+            fetch(keys + (k + 4) * dim, 4 * dim);
+            fetch(values + k * dim, 4 * dim);
+            auto number = [&](long r, long i) { return rows[r][i]; };
+            multiply_columns<false>(number, columns, dim, scores + k * QUERIES);
         }
         if (start + count - 1 <= last[0]) return;
         for (long k = 0; k < count; k++)
@@ -335,17 +451,17 @@ struct Queries {
                 if (start + k > last[q]) scores[k * QUERIES + q] = -INFINITY;
     }
 
-    // Scores to weights, e^(score - top); what there is goes to another top if one was found.
+    // Scores to weights, 2^(score - top); what there is goes to another top if one was found.
     void weigh(long count, long dim) {
         for (long v = 0; v < QUERIES; v += 8) {
             Vector before = _mm256_loadu_ps(top + v), most = before;
             for (long k = 0; k < count; k++)
                 most = _mm256_max_ps(most, _mm256_loadu_ps(scores + k * QUERIES + v));
-            Vector less = exponential(_mm256_sub_ps(before, most));
+            Vector less = power_of_2(_mm256_sub_ps(before, most));
             Vector all = _mm256_mul_ps(_mm256_loadu_ps(total + v), less);
             for (long k = 0; k < count; k++) {
                 float* at = scores + k * QUERIES + v;
-                Vector weight = exponential(_mm256_sub_ps(_mm256_loadu_ps(at), most));
+                Vector weight = power_of_2(_mm256_sub_ps(_mm256_loadu_ps(at), most));
                 all = _mm256_add_ps(all, weight);
                 _mm256_storeu_ps(at, weight);
             }
@@ -367,23 +483,26 @@ void attend_rows(const Layer* layer, const float* states, const Segment& segment
     const long dim = layer->dim, heads = layer->heads, shared = heads / layer->groups;
     const long width = layer->input.rows, rows = segment.count * shared;
     const long most = row + QUERIES < rows ? row + QUERIES : rows;
+    const float scaling = layer->scaling * LOG2_E;  // as weights are powers of 2
     Queries queries;
     for (long q = 0; q < QUERIES; q++) {
         long at = row + q < most ? row + q : most - 1, token = segment.first + at / shared;
         const float* query = states + token * width + (group * shared + at % shared) * dim;
-        for (long i = 0; i < dim; i++) queries.columns[i * QUERIES + q] = query[i] * layer->scaling;
+        for (long i = 0; i < dim; i++) queries.columns[i * QUERIES + q] = query[i] * scaling;
         queries.last[q] = segment.before + at / shared;
     }
     queries.attend(keys, values, segment.before + (most - 1) / shared + 1, dim);
     for (long at = row; at < most; at++) {
         long token = segment.first + at / shared, q = at - row;
         float* to = out + (token * heads + group * shared + at % shared) * dim;
-        for (long i = 0; i < dim; i++) to[i] = queries.sums[i * QUERIES + q] / queries.total[q];
+        const float inverse = 1 / queries.total[q];
+        for (long i = 0; i < dim; i++) to[i] = queries.sums[i * QUERIES + q] * inverse;
     }
 }
 
+// x / (1 + e^-x)
 Vector silu(Vector x) {
-    Vector e = exponential(_mm256_sub_ps(_mm256_setzero_ps(), x));
+    Vector e = power_of_2(_mm256_min_ps(_mm256_set1_ps(127), _mm256_mul_ps(x, _mm256_set1_ps(-LOG2_E))));
     return _mm256_div_ps(x, _mm256_add_ps(_mm256_set1_ps(1), e));
 }
 
@@ -391,24 +510,22 @@ Vector silu(Vector x) {
 // region.
 void multiply_gated(const Weight& weight, const Levels& x, long tokens, const Levels& to) {
 #pragma omp for schedule(static)
-    for (long g = 0; g < to.groups(); g++)
-        for (long token = 0; token < tokens; token += MOST_TOKENS) {
-            float gate[2][MOST_TOKENS * ROWS], up[2][MOST_TOKENS * ROWS];
-            long count = tokens - token < MOST_TOKENS ? tokens - token : MOST_TOKENS;
-            for (long b = 0; b < 2; b++) {
-                multiply_block(weight, 2 * g + b, x, token, count, gate[b]);
-                multiply_block(weight, 2 * g + b + weight.rows / ROWS / 2, x, token, count, up[b]);
-            }
-            for (long t = 0; t < count; t++) {
-                Vector v[4];
-                for (int i = 0; i < 4; i++) {
-                    long at = t * ROWS + i % 2 * 8;
-                    Vector gated = silu(_mm256_loadu_ps(gate[i / 2] + at));
-                    v[i] = _mm256_mul_ps(gated, _mm256_loadu_ps(up[i / 2] + at));
-                }
-                round_group(v, to, token + t, g);
-            }
+    for (long g = 0; g < to.groups(); g++) {
+        alignas(32) float gate[2][TOKENS_AT_ONCE * ROWS], up[2][TOKENS_AT_ONCE * ROWS];
+        for (long b = 0; b < 2; b++) {
+            multiply_block(weight, 2 * g + b, x, tokens, gate[b]);
+            multiply_block(weight, 2 * g + b + weight.rows / ROWS / 2, x, tokens, up[b]);
         }
+        for (long token = 0; token < tokens; token++) {
+            Vector v[4];
+            for (int i = 0; i < 4; i++) {
+                long at = token * ROWS + i % 2 * 8;
+                Vector gated = silu(_mm256_load_ps(gate[i / 2] + at));
+                v[i] = _mm256_mul_ps(gated, _mm256_load_ps(up[i / 2] + at));
+            }
+            round_group(v, to, token, g);
+        }
+    }
 }
 
 // compute(start, count, shared) for all tokens in blocks.  Where there are enough each thread has blocks of
@@ -519,9 +636,11 @@ void attend(const Layer* layer, const float* states, float* keys, float* values,
                 long group = i / s.num_parts(), part = i % s.num_parts(), start = part * KEYS_AT_ONCE;
                 long at = (group * total + s.start + start) * dim;
                 long count = s.seen - start < KEYS_AT_ONCE ? s.seen - start : KEYS_AT_ONCE;
-                for (long head = group * shared; head < (group + 1) * shared; head++)
-                    attend_part(states + s.token * width + head * dim, keys + at, values + at, count, dim,
-                                layer->scaling, &parts[(head * num_parts + s.first_part + part) * step]);
+                for (long head = group * shared, end = head + shared; head < end;)
+                    head += attend_heads(end - head, states + s.token * width + head * dim, keys + at,
+                                         values + at, count, dim, layer->scaling * LOG2_E,
+                                         &parts[(head * num_parts + s.first_part + part) * step],
+                                         num_parts * step);
             }
         }
         if (!singles.empty()) {

@@ -105,19 +105,24 @@ class NativeLayer:
 
     def __call__(self, run: "Run", cache: Any) -> None:
         """Add the layer's results to `run.hidden`."""
-        lib, address, tokens = self.lib, self.address, run.tokens
-        states, hidden = run.states_at, run.hidden_at
-        lib.before(address, hidden, tokens, run.cos_at, run.sin_at, states)
-        if isinstance(cache, FullLayer) and is_plain(cache):
-            keys, values = cache.pool
-            lib.attend(
-                *(address, states, keys.data_ptr(), values.data_ptr(), keys.shape[1]),
-                *(run.segments_at, len(run.segments), run.attended_at),
-            )
-            lib.after(address, hidden, run.attended_at, tokens)
-            return
-        attended = self._attend(run, cache)
-        lib.after(address, hidden, attended.data_ptr(), tokens)
+        self.finish(run.hidden, self.attend(run, cache))
+
+    def attend(self, run: "Run", cache: Any) -> Tensor:
+        """What each token sees; the keys and values of all go into `cache`."""
+        lib, address, states = self.lib, self.address, run.states_at
+        lib.before(address, run.hidden_at, run.tokens, run.cos_at, run.sin_at, states)
+        if not (isinstance(cache, FullLayer) and is_plain(cache)):
+            return self._attend(run, cache)
+        keys, values = cache.pool
+        lib.attend(
+            *(address, states, keys.data_ptr(), values.data_ptr(), keys.shape[1]),
+            *(run.segments_at, len(run.segments), run.attended.data_ptr()),
+        )
+        return run.attended
+
+    def finish(self, hidden: Tensor, seen: Tensor) -> None:
+        """Add to `hidden` what comes of `seen`, whichever tokens these are."""
+        self.lib.after(self.address, hidden.data_ptr(), seen.data_ptr(), len(hidden))
 
     def _attend(self, run: "Run", cache: Any) -> Tensor:
         states = run.states.view(run.tokens, -1, self.dim)
@@ -144,7 +149,6 @@ class Run:
     cos_at: int = field(init=False)
     sin_at: int = field(init=False)
     states_at: int = field(init=False)
-    attended_at: int = field(init=False)
     segments_at: int = field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -153,7 +157,7 @@ class Run:
         self.attended = self.hidden.new_empty(self.tokens, self.widths[1])
         self.hidden_at, self.cos_at = self.hidden.data_ptr(), self.cos.data_ptr()
         self.sin_at = self.sin.data_ptr()
-        self.states_at, self.attended_at = self.states.data_ptr(), self.attended.data_ptr()
+        self.states_at = self.states.data_ptr()
         self.laid = laid(self.segments)
         self.segments_at = self.laid.data_ptr()
 
@@ -219,9 +223,12 @@ class Native:
         turn = signed(cos[0], sin[0])
         segments = caches[0].current.segments
         run = Run(hidden, *turn, segments, self.layers[0].widths)
-        for layer, cache in zip(self.layers, caches, strict=True):
+        *layers, (last, its_cache) = zip(self.layers, caches, strict=True)
+        for layer, cache in layers:
             layer(run, cache)
-        return self.head(hidden[keep])
+        seen, hidden = last.attend(run, its_cache)[keep], hidden[keep]
+        last.finish(hidden, seen)
+        return self.head(hidden)
 
 
 def head_of(lib: ctypes.CDLL, parts: Parts) -> NativeHead:

@@ -16,12 +16,12 @@ import torch
 from attrs import frozen
 from torch import Tensor
 
+from helexa.devices.fused import BLOCK_ROWS
 from helexa.engine.quant.grid import GROUP, Plane
 
 FLOAT8 = torch.float8_e4m3fn
 FLOAT8_MAX = 448.0
 ROWS_TOGETHER = 64  # packed rows are laid out in blocks of up to so many
-BLOCK_ROWS = {"AVX2": 32, "AVX512": 64}  # by layout
 CUDA_INNER_TILES = 2  # of 16 columns: so that every multiple of 32 columns will do
 
 

@@ -19,7 +19,7 @@ Parts = tuple[Tensor, ...]  # each [heads, tokens, something]
 
 
 @frozen
-class Form:
+class Storage:
     """`dtype` is that of the stored elements; `is_scaled`: whole numbers, each head of each token with a
     scale in bfloat16, which is rounded before the numbers are, so that it adds no error of its own.
 
@@ -65,14 +65,14 @@ class Form:
         return parts[0].to(dtype)
 
 
-def form_of(kv_dtype: KvDtype, dtype: torch.dtype) -> Form:
+def storage_of(kv_dtype: KvDtype, dtype: torch.dtype) -> Storage:
     """For a model that computes in `dtype`, which "auto" keeps."""
     match kv_dtype:
         case "int8":
-            return Form(torch.int8, is_scaled=True)
+            return Storage(torch.int8, is_scaled=True)
         case "fp8":
-            return Form(FLOAT8)
+            return Storage(FLOAT8)
         case "bf16":
-            return Form(torch.bfloat16)
+            return Storage(torch.bfloat16)
         case "auto":
-            return Form(dtype)
+            return Storage(dtype)

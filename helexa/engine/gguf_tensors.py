@@ -125,9 +125,8 @@ def unpacked(
     )
     parts: dict[str, list[GgufTensor]] = {}
     for tensor in header.tensors:
-        name = names.get(tensor.name) or names.get(
-            tensor.name.removesuffix(".weight")
-        )  # of experts
+        of_experts = tensor.name.removesuffix(".weight")
+        name = names.get(tensor.name) or names.get(of_experts)
         if name is not None:
             parts.setdefault(name, []).append(tensor)
     return {name: Unpacked(name, some, source) for name, some in parts.items()}
