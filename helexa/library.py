@@ -118,26 +118,30 @@ class Library:
             raise missing(entry)
         return stored.path, stored.added_at
 
-    async def prompts(self, known: Known, conversation: Conversation) -> tuple[Prompt, ...]:
+    async def prompts(
+        self, known: Known, conversation: Conversation, salt: str = ""
+    ) -> tuple[Prompt, ...]:
         """One prompt for the messages of a conversation, or one for each of its texts.
 
+        Those of one `salt` share what was made.
         Raises ContextLengthExceeded early; a prompt that is only a little too long is returned.
         """
-        made = await self._made(known, conversation, known.limit.input)
+        made = await self._made(known, conversation, known.limit.input, salt)
         return await self._prompts.work(conversation, known.finish, conversation, made)
 
-    async def count(self, known: Known, conversation: Conversation) -> int:
+    async def count(self, known: Known, conversation: Conversation, salt: str = "") -> int:
         """The tokens of the prompts, also if they are too long for the model: not if hopelessly."""
         most = max(known.limit.context, MOST_COUNTED_TOKENS)
-        return sum(len(prompt.ids) for prompt in await self._made(known, conversation, most))
+        made = await self._made(known, conversation, most, salt)
+        return sum(len(prompt.ids) for prompt in made)
 
     async def _made(
-        self, known: Known, conversation: Conversation, most_tokens: int
+        self, known: Known, conversation: Conversation, most_tokens: int, salt: str
     ) -> tuple[Prompt, ...]:
         files = (known.path, known.added_at)
         prompter = await self._prompters.get(files)
         try:
-            return await self._prompts.make(prompter, files, conversation, most_tokens)
+            return await self._prompts.make(prompter, files, conversation, most_tokens, salt)
         except PromptTooLong as error:
             param = "prompt" if conversation.texts else "messages"
             raise too_long(known.limit, error.at_least, at_least=True, param=param) from None

@@ -44,7 +44,7 @@ class UnloadModel(Request[None]):
 
 @frozen(eq=False)
 class FindModel(Request[Model]):
-    """The loaded model; ModelNotFound when it is not loaded, ServiceUnavailable while it recovers."""
+    """The loaded model; NotLoaded when it is not, ServiceUnavailable while it recovers."""
 
     model: str
 
@@ -53,11 +53,12 @@ class FindModel(Request[Model]):
 class Prepare(Request[Sequence[Prompt]]):
     """Have the prompts of a conversation made, whether or not the model is loaded.
 
-    ContextLengthExceeded when one is too long.
+    ContextLengthExceeded when one is too long.  Those of one `salt` share what was made.
     """
 
     known: Known
     conversation: Conversation
+    salt: str = ""
     scope: trio.CancelScope = field(factory=trio.CancelScope, init=False)
 
     async def waiting(self, seconds: float) -> AsyncGenerator[Progress, None]:

@@ -43,7 +43,7 @@ class Order:
 
 @define(eq=False)
 class Kept:
-    """The prompts made last: who has one counted sends it next."""
+    """The prompts made last, by who had them made: who has one counted sends it next."""
 
     most_bytes: int = KEPT_BYTES
     num_bytes: int = field(default=0, init=False)
@@ -78,10 +78,16 @@ class Prompts:
     _long: trio.CapacityLimiter = field(factory=partial(trio.CapacityLimiter, 1), init=False)
 
     async def make(
-        self, prompter: Prompter, files: Files, conversation: Conversation, most_tokens: int
+        self,
+        prompter: Prompter,
+        files: Files,
+        conversation: Conversation,
+        most_tokens: int,
+        salt: str,
     ) -> tuple[Prompt, ...]:
         """One prompt for the messages, or one for every text.
 
+        What was made before is found by the same `salt` alone: else the time would tell what others sent.
         Raises PromptTooLong as soon as it is clear that one has more than `most_tokens`,
         TemplateRenderFailed, VisionUnsupported, InvalidRequest, ServiceUnavailable.
         """
@@ -92,7 +98,7 @@ class Prompts:
         if order is None:
             rendered = await work(plain, conversation)
             return (await work(prompter.prompt, rendered, most_tokens),)
-        key = (files, order.digest)
+        key = (files, salt, order.digest)
         prompt = self._kept.get(key)
         if prompt is None:
             rendered = await self._render(order, conversation)

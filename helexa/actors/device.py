@@ -18,6 +18,7 @@ from helexa import logs
 from helexa.actors.driver import Deliver, Driver, is_last
 from helexa.actors.script import ScriptDriver
 from helexa.actors.supervisor import hopeless
+from helexa.devices.abilities import Abilities
 from helexa.devices.discovery import DeviceInfo
 from helexa.devices.monitor import Readings
 from helexa.engine.orders import (
@@ -170,6 +171,7 @@ class DeviceStatus:
     readings: Readings | None
     poisoned: bool
     num_sequences: int
+    abilities: Abilities | None = None  # as the node tells of it
 
 
 class Device:

@@ -10,6 +10,7 @@ from helexa.actors.learned import Learned
 from helexa.actors.model import Hosted
 from helexa.actors.place import Place
 from helexa.config.schema import Config
+from helexa.devices.abilities import Abilities, abilities_of
 from helexa.devices.fused import fused_here
 from helexa.engine.orders import Dtype, Measure, Quant
 from helexa.errors import HelexaError
@@ -34,11 +35,16 @@ class Devices:
     _devices: Sequence[tuple[Device, Dtype]]
     learned: Learned = field(factory=Learned)
     _fused: Fused = field(init=False)
+    _abilities: Sequence[Abilities] = field(init=False)
 
     @_fused.default
     def _look_at_host(self) -> Fused:
         device, dtype = self._devices[0]
         return fused_here(device.info.kind, dtype)
+
+    @_abilities.default
+    def _look_at_devices(self) -> Sequence[Abilities]:
+        return [abilities_of(device.info, dtype) for device, dtype in self._devices]
 
     @property
     def indexes(self) -> list[int]:
@@ -49,7 +55,8 @@ class Devices:
         return tuple(info.uuid for info in infos if info.index in indexes)
 
     def status(self) -> tuple[DeviceStatus, ...]:
-        return tuple(device.status() for device, _ in self._devices)
+        each = zip(self._devices, self._abilities, strict=True)
+        return tuple(evolve(device.status(), abilities=can) for (device, _), can in each)
 
     async def refresh(self) -> None:
         """Read them all: a reading of two seconds ago may count a model that is gone."""

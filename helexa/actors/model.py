@@ -281,6 +281,7 @@ class Model:
             hosted.known.script,
             self.kv_tokens,
             hosted.prefix_cache.enabled,
+            hosted.prefix_cache.parked_mb << 20,
             quant=hosted.quant,
             kv_dtype=terms.kv_dtype,
             kv_bytes=self.kv_tokens * terms.kv_bytes_per_token,

@@ -14,7 +14,7 @@ async def prepare(library: Library, request: Prepare) -> None:
     limit = request.known.limit
     try:
         with request.scope:
-            prompts = await library.prompts(request.known, request.conversation)
+            prompts = await library.prompts(request.known, request.conversation, request.salt)
             longest = max(len(prompt.ids) for prompt in prompts)
             if longest > limit.input:
                 param = "prompt" if request.conversation.texts else "messages"

@@ -3,12 +3,23 @@
 from helexa.devices.host import cpu_flags, cxx_compiler, multiplies_packed
 from helexa.fleet.quant import Fused
 
-BLOCK_ROWS, WIDE_BLOCK_ROWS = 32, 64  # of packed layers, with AVX2 and with AVX-512
+BLOCK_ROWS = {"AVX2": 32, "AVX512": 64}  # of packed layers, by the layout of torch's kernels
 
 
 def fused_here(kind: str, dtype: str) -> Fused:
-    """FBGEMM and our own kernels are for float32 on processors with AVX2; ours need a compiler too."""
+    """What FBGEMM and our own kernels do for models that are computed in `dtype`."""
     if kind != "cpu" or dtype != "fp32" or not multiplies_packed():
         return Fused()
-    rows = WIDE_BLOCK_ROWS if "avx512f" in cpu_flags() else BLOCK_ROWS
-    return Fused(halves=True, block_rows=rows if cxx_compiler() else 0)
+    rows = BLOCK_ROWS["AVX512" if "avx512f" in cpu_flags() else "AVX2"]
+    return Fused(halves=True, block_rows=0 if why_uncompiled(kind, dtype) else rows)
+
+
+def why_uncompiled(kind: str, dtype: str) -> str:
+    """Why packed layers are not computed by our own kernels, in a clause; "" if they are."""
+    if kind != "cpu":
+        return "compiled kernels are for CPUs"
+    if not multiplies_packed():
+        return "compiled kernels take a processor with AVX2"
+    if dtype != "fp32":
+        return "compiled kernels are for models in fp32"
+    return "" if cxx_compiler() else "compiled kernels take a C++ compiler (g++ or clang++)"

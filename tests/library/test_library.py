@@ -308,6 +308,17 @@ async def test_a_count_is_the_number_of_tokens_of_the_request_that_follows(
     assert len(renderings) == 3  # as what was counted is not rendered again
 
 
+async def test_nobody_gets_his_prompt_sooner_because_others_sent_it(
+    library: Library, put: Put, say: Say, renderings: list[bytes]
+) -> None:
+    put(template="{{ messages[-1].content }}")
+    known = await library.known(ENTRY)
+    for salt in ("ada", "bob", "ada", "bob"):
+        assert await library.count(known, say("hi"), salt) == 2
+        await library.prompts(known, say("hi"), salt)
+    assert len(renderings) == 2
+
+
 async def test_what_makes_another_prompt_is_counted_anew(
     library: Library, put: Put, say: Say, renderings: list[bytes]
 ) -> None:

@@ -1,15 +1,10 @@
 """Small tokenisers of the two kinds, trained in the blink of an eye."""
 
 import pytest
-from hypothesis import HealthCheck, settings
 from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers, trainers
 from tokenizers import Tokenizer as Library
 
 from helexa.text.tokenizer import Tokenizer
-
-# A busy machine is no reason to fail.
-settings.register_profile("text", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("text")
 
 CORPUS = [
     "The capital of France is Paris.",

@@ -108,6 +108,29 @@ def test_a_character_that_is_never_completed_is_told_as_such(byte_level: Tokeniz
     assert text_of(events) == "a\ufffd"
 
 
+def test_a_stop_string_is_found_though_its_characters_come_byte_by_byte(
+    byte_level: Tokenizer,
+) -> None:
+    letters = {byte_level.token_bytes(id): id for id in range(300)}
+    ids = [letters[bytes([byte])] for byte in "né!".encode()]
+    events = read(reader_of(byte_level, "é"), pieces_of(ids))
+    assert text_of(events) == "n"
+    assert events[-1] == ChoiceFinished(0, "stop", "é")
+
+
+@pytest.mark.parametrize("finish", ["stop", "length"])
+def test_an_answer_that_ends_inside_of_a_character_tells_what_there_is(
+    byte_level: Tokenizer, finish: FinishReason
+) -> None:
+    letters = {byte_level.token_bytes(id): id for id in range(300)}
+    ids = [letters[b"a"], letters[b"\xc3"]]
+    if finish == "stop":
+        ids.append(byte_level.token_id("<|end|>") or 0)
+    events = read(reader_of(byte_level, "é"), pieces_of(ids, finish))
+    assert text_of(events) == "a\ufffd"
+    assert events[-1] == ChoiceFinished(0, finish, None)
+
+
 def test_logprobs_tell_the_token_its_bytes_and_its_rivals(byte_level: Tokenizer) -> None:
     letters = {byte_level.token_bytes(id): id for id in range(300)}
     piece = Piece(1, letters[b"\xf0"], None, -0.25, ((letters[b"a"], -1.0), (letters[b"b"], -2.0)))
