@@ -103,6 +103,23 @@ class Place:
         pool = self.pool
         return self.weights_mb + (pool.held_bytes >> 20 if self._is_lazy else pool.total_mb)
 
+    def ask_for(self, entry: CatalogueModel, by: Asker, devices: tuple[int, ...]) -> None:
+        """Whose load it is; a request that names no devices leaves those that were named before."""
+        self.entry, self.by = entry, by
+        if by != "request" or devices:
+            self.allowed_devices = devices
+
+    def begin(self) -> None:
+        """A load, from its beginning."""
+        self.status, self.error, self.model = "loading", None, None
+        self.done_bytes = self.total_bytes = 0
+        self.scope = trio.CancelScope()
+
+    def still_failed(self) -> HelexaError:
+        """What the last load failed by, to be asked again once its pause is over."""
+        assert self.error is not None
+        return self.error.again(max(1.0, self.retry_at - trio.current_time()))
+
     def answer_loads(self, error: HelexaError | None = None) -> None:
         """Tell those who wait for the load that it is done, or of the error, a copy each."""
         while self.load_waiters:
