@@ -6,7 +6,7 @@ from attrs import define, field
 
 from helexa.accounts.amount import FREE, Prices, Used, prices
 from helexa.accounts.provider import Reservation, Wanted
-from helexa.conversation import Delta, Event, Passed, Progress, Started, Usage
+from helexa.conversation import Delta, Event, Finished, Passed, Progress, Started, Usage
 from helexa.errors import HelexaError
 from helexa.fleet.catalogue import CatalogueModel
 from helexa.fleet.limits import Limit
@@ -100,7 +100,8 @@ class Charge:
         if completion > self._used.completion:
             prompt = self._used.prompt or self._prepared.num_tokens
             self._used = Used(prompt, completion, self._used.cached)
-            self._reservation.used(self._used)
+            if not isinstance(batch[-1], Finished):  # which is settled in a moment
+                self._reservation.used(self._used)
 
     def settle(self) -> None:
         """The request is over: charged for what it took, whoever ended it."""

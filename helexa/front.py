@@ -13,6 +13,7 @@ from helexa.actors.node import tick_seconds
 from helexa.actors.poller import Poller
 from helexa.actors.supervisor import Actor, RestartPolicy, keep_running
 from helexa.config.schema import Config
+from helexa.fleet.activation import together
 from helexa.fleet.admission import Rules
 from helexa.fleet.view import Activation
 from helexa.local import count_crash
@@ -37,25 +38,20 @@ class Front:
     local: LocalPort | None
 
     @property
-    def upstreams(self) -> Mapping[str, UpstreamPort]:
-        return {port.name: port.upstream for port in self.admitting}
-
-    @property
-    def admitting(self) -> tuple[AdmittingPort, ...]:
-        """The ports whose lines are kept here."""
-        return tuple(port for port in self.ports.values() if isinstance(port, AdmittingPort))
+    def upstreams(self) -> Mapping[str, AdmittingPort]:
+        """The ports whose lines are kept here, by name."""
+        return {name: port for name, port in self.ports.items() if isinstance(port, AdmittingPort)}
 
     def doors(self) -> Iterator[Door]:
         """How busy the models are whose lines are kept here, with what goes through this gateway."""
-        for port in self.admitting:
+        for port in self.upstreams.values():
             for model, occupancy in port.occupancies():
                 yield model, port.name, occupancy
 
     def activation_state(self) -> Activation:
         """How far the models are that come up by themselves, here and wherever they are pinned."""
-        state = self.fleet.activation.state
         own = [view.activation for view in self.fleet.views if view.kind == "local"]
-        return own[0] if state == "ready" and own else state
+        return together([self.fleet.activation.state, *own])
 
     @property
     def clients(self) -> Mapping[str, Client]:

@@ -96,20 +96,18 @@ class Roles:
         opaque = Opaque(gateway.resolve, front.fleet, front.upstreams, self.budgets)
         recorder = self.kept.recorder(self.budgets.refused)
         api = self._api(gateway, partial(entries_of, self.shelf, front), recorder)
-        return gateway_app(api, opaque, recorder, config.limits, front.activation_state)
+        return gateway_app(api, opaque, recorder, front.activation_state)
 
     def _node(self, local: LocalNode) -> App:
         here = Here(local.host.node, local.loads, tick_seconds(self.config))
         api = self._api(here, local.host.entries, self.kept.recorder())
         settings = self.config.node
-        return node_app(
-            api, local.host, local.loads, self.config.limits, self.ring, settings.trusted_peers
-        )
+        return node_app(api, local.host, local.loads, self.ring, settings.trusted_peers)
 
     def _metrics(self) -> App:
         node = self.local.host.node if self.local else None
         doors = self.front.doors if self.front else list
-        return metrics_app(self.kept.metrics, node, doors, self.config.limits)
+        return metrics_app(self.kept.metrics, node, doors)
 
     def _api(self, answers: Answers, entries: Entries, recorder: Recorder) -> Api:
         kept = self.kept
@@ -125,7 +123,7 @@ class Roles:
 
 async def entries_of(shelf: Shelf, front: Front) -> list[ModelEntry]:
     """The fleet's models by the catalogue that is in force when they are asked for."""
-    return await fleet_entries(shelf.catalogue, front.fleet.views, front.local)
+    return await fleet_entries(shelf.catalogue, front.fleet.views, front.fleet.told, front.local)
 
 
 # -- doors ---------------------------------------------------------------------------------------------

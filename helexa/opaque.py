@@ -4,10 +4,10 @@ Embeddings, reranking, audio and images: nothing of the kind runs here, so `open
 """
 
 from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import ExitStack, aclosing
 from typing import Protocol
 
 import orjson
-import trio
 from attrs import define, field, frozen
 
 from helexa.accounts.keys import Key
@@ -17,16 +17,17 @@ from helexa.charge import about_tokens, prices_of, used_of
 from helexa.conversation import Usage
 from helexa.errors import HelexaError
 from helexa.fleet.catalogue import CatalogueModel
+from helexa.fleet.pace import Demand
 from helexa.fleet.routing import NoOther
 from helexa.fleet.view import NodeKind
 from helexa.gateway import MAX_TRIES, Attempt, Tries
+from helexa.nodes.admitting import AdmittingPort
 from helexa.nodes.client import Whole
 from helexa.nodes.framing import Head
 from helexa.nodes.headers import origin_headers
 from helexa.nodes.incoming import Incoming, Question
 from helexa.nodes.refusals import answer_error
 from helexa.nodes.told import Told
-from helexa.nodes.upstream import UpstreamPort
 from helexa.trace import Trace
 
 HEAD_SECONDS = 3600.0
@@ -34,6 +35,7 @@ SILENCE_SECONDS = 900.0
 MOST_METERED_BYTES = 8 * 2**20  # of an answer that is read for its usage
 MOST_ERROR_BYTES = 2**20
 MOST_TOKENS = 2**40
+TOKENS_WITHOUT_BYTES = 2**17  # believed of pictures that are only named, and the like
 TAKEN, GIVEN = ("prompt_tokens", "input_tokens"), ("completion_tokens", "output_tokens")
 
 
@@ -47,6 +49,15 @@ class OpaqueRequest:
     num_bytes: int
     key: Key
     write: Callable[[str], tuple[str, bytes]] = field(repr=False)
+
+    @property
+    def num_tokens(self) -> int:
+        """About."""
+        return about_tokens(self.num_bytes)
+
+    @property
+    def demand(self) -> Demand:
+        return Demand(self.num_tokens, 1, 0)
 
 
 class Leasing(Protocol):
@@ -64,7 +75,7 @@ class Opaque:
 
     resolve: Callable[[str], CatalogueModel]
     fleet: Leasing
-    ports: Mapping[str, UpstreamPort]
+    ports: Mapping[str, AdmittingPort]
     budgets: Budgets
 
     async def ask(self, asked: OpaqueRequest, trace: Trace) -> "OpaqueAnswer":
@@ -72,22 +83,14 @@ class Opaque:
         entry = self.resolve(asked.model)
         trace.model = entry.id
         asked.key.check_use(entry.names)
-        about = about_tokens(asked.num_bytes)
-        wanted = Wanted(
-            trace.principal, trace.request_id, entry.id, about, 0, 1, False, prices_of(entry)
-        )
-        reservation = await self.budgets.reserve(wanted)
-        try:
+        about, prices = asked.num_tokens, prices_of(entry)
+        wanted = Wanted(trace.principal, trace.request_id, entry.id, about, 0, 1, False, prices)
+        with ExitStack() as exits:
+            reservation = exits.enter_context(await self.budgets.reserve(wanted))
             sent = await self._answered(entry, asked, trace)
-            try:
-                await reservation.written()
-            except BaseException:
-                sent.close()
-                raise
-        except BaseException:
-            reservation.release()
-            raise
-        return OpaqueAnswer(sent, reservation, trace, about)
+            exits.callback(sent.close)
+            await reservation.written()
+            return OpaqueAnswer(sent, reservation, trace, about, exits.pop_all())
 
     async def _answered(self, entry: CatalogueModel, asked: OpaqueRequest, trace: Trace) -> "Sent":
         """The first answer of a node that can give one: nodes that are lost or busy are left for others."""
@@ -105,36 +108,36 @@ class Opaque:
     async def _try(
         self, attempt: Attempt, model: str, asked: OpaqueRequest, trace: Trace
     ) -> "Sent":
-        try:
-            lease = await attempt.acquire.reply.wait()
-            trace.note(lease.why)
-            trace.node = attempt.node = lease.node
-            attempt.sent_at = trio.current_time()
-            incoming = self.ports[lease.node].client.ask(question(model, asked, trace))
+        with ExitStack() as exits:
+            exits.callback(self._leave, attempt)
             try:
-                return Sent(attempt, incoming, await accepted(lease.node, incoming), self.fleet)
-            except BaseException:
-                incoming.close()
-                raise
-        except BaseException as error:
-            if isinstance(error, HelexaError):
+                port = self.ports[await attempt.leased(trace)]
+                turn = exits.enter_context(port.place(model, asked.demand, trace))
+                async with aclosing(turn) as waiting:
+                    async for _ in waiting:
+                        pass  # such an answer knows no signs of life
+                asking = question(model, asked, trace)
+                incoming = port.client.ask(asking)
+                exits.callback(incoming.close)
+                response = await accepted(port.name, incoming)
+            except HelexaError as error:
                 attempt.failed(error)
-            self.fleet.leave(attempt.acquire, attempt.outcome)
-            raise
+                raise
+            return Sent(attempt, incoming, response, len(asking.body), exits.pop_all().close)
+
+    def _leave(self, attempt: Attempt) -> None:
+        self.fleet.leave(attempt.acquire, attempt.outcome)
 
 
 @frozen(eq=False)
 class Sent:
-    """A request that a node answers now; its lease lasts until `close`."""
+    """A request that a node answers now; its lease and its place there last until `close`."""
 
     attempt: Attempt
     incoming: Incoming
     response: Head
-    _fleet: Leasing
-
-    def close(self) -> None:
-        self.incoming.close()
-        self._fleet.leave(self.attempt.acquire, self.attempt.outcome)
+    num_bytes: int  # that went there
+    close: Callable[[], None]
 
 
 def question(model: str, asked: OpaqueRequest, trace: Trace) -> Question:
@@ -168,6 +171,7 @@ class OpaqueAnswer:
     _reservation: Reservation
     _trace: Trace
     _about: int
+    _exits: ExitStack
     _read: list[bytes] = field(factory=list, init=False)
     _num_read: int = field(default=0, init=False)
 
@@ -190,8 +194,8 @@ class OpaqueAnswer:
 
     def close(self) -> None:
         """Gives back all that the request held, however it ended."""
-        self._sent.close()
         self._reservation.settle(used_of(self._trace.usage or Usage(self._about, 0)))
+        self._exits.close()
 
     def _keep(self, piece: bytes) -> None:
         self._num_read += len(piece)
@@ -202,18 +206,20 @@ class OpaqueAnswer:
 
     def _usage(self) -> Usage:
         is_json = self.response.header("content-type").startswith("application/json")
-        found = read_usage(b"".join(self._read)) if is_json and self._read else None
-        return found or Usage(self._about, 0)
+        found = read_usage(b"".join(self._read)) if is_json and self._read else Usage(0, 0)
+        most = self._sent.num_bytes + self._num_read + TOKENS_WITHOUT_BYTES
+        told = found.prompt_tokens + found.completion_tokens
+        return found if 0 < told <= most else Usage(self._about, 0)
 
 
-def read_usage(body: bytes) -> Usage | None:
-    """Every kind of answer has words of its own for it; None where there are none."""
+def read_usage(body: bytes) -> Usage:
+    """Every kind of answer has words of its own for it; 0 where there are none."""
     try:
         answer = orjson.loads(body)
     except orjson.JSONDecodeError:
-        return None
+        return Usage(0, 0)
     usage = Told(answer if isinstance(answer, dict) else {}).object("usage")
     taken = next((count for name in TAKEN if (count := usage.count(name, MOST_TOKENS))), 0)
     given = next((count for name in GIVEN if (count := usage.count(name, MOST_TOKENS))), 0)
     taken = taken or max(0, usage.count("total_tokens", MOST_TOKENS) - given)
-    return Usage(taken, given) if taken or given else None
+    return Usage(taken, given)

@@ -72,13 +72,13 @@ def make_app(device: FakeDevice, server: str) -> Any:
     from quart import Response, request
     from quart_trio import QuartTrio
 
-    from helexa.config.schema import Limits
     from helexa.http.application import configure
     from helexa.http.call import call_of
     from helexa.http.stream import sse_response
 
     app = QuartTrio("bench")
-    configure(app, Limits())
+    if server == "helexa":
+        configure(app)
 
     @app.get("/<source>/<int:number>")
     async def stream(source: str, number: int) -> Response:

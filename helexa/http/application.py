@@ -9,10 +9,8 @@ from quart_trio import QuartTrio
 from quart_trio.asgi import TrioASGIHTTPConnection
 from werkzeug.exceptions import HTTPException
 
-from helexa.config.schema import Limits
 from helexa.errors import HelexaError, InvalidRequest, MethodNotAllowed, NotFound
 from helexa.http.call import Call, call_of
-from helexa.http.doors import MIB
 from helexa.http.refusals import LONGEST_PATH, cut
 from helexa.http.stream import json_response
 from helexa.wire.envelope import status_and_body
@@ -20,16 +18,13 @@ from helexa.wire.envelope import status_and_body
 Direct = Callable[[Call], Awaitable[Response]]
 
 
-def configure(app: QuartTrio, limits: Limits) -> None:
+def configure(app: QuartTrio) -> None:
     """Call it once, before the first request.
 
     A response may take for ever; the guard bounds bodies in size and in silence (`call.take_body`
     reads one).  A route may raise any HelexaError, at any time before its response; what else it raises
     reaches the guard, which logs it and answers 500.
     """
-    app.config["RESPONSE_TIMEOUT"] = None
-    app.config["BODY_TIMEOUT"] = None
-    app.config["MAX_CONTENT_LENGTH"] = int(limits.max_body_mb * MIB)
     app.asgi_http_class = OneTask
     app.config["PROPAGATE_EXCEPTIONS"] = True
     app.url_map.strict_slashes = False  # a path may end with a slash

@@ -67,7 +67,8 @@ class Body:
                     silence.deadline = math.inf
                     await trio.sleep_forever()
                 pieces.append(message.get("body", b""))
-                silence.deadline = trio.current_time() + self._idle_seconds
+                if not self._complete:
+                    silence.deadline = trio.current_time() + self._idle_seconds
             return b"".join(pieces)
         raise self._timeout()
 

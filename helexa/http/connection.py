@@ -15,7 +15,6 @@ from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData, Updated
 from hypercorn.trio.tcp_server import MAX_RECV, TCPServer
 from hypercorn.typing import AppWrapper, ConnectionState, LifespanState, TaskGroup
-from hypercorn.utils import parse_socket_addr
 
 from helexa import logs
 from helexa.config.schema import Limits
@@ -50,9 +49,8 @@ class Connection(TCPServer):
         super().__init__(app, config, context, state, stream)  # type: ignore[arg-type]
         self.protocol: Http1  # type: ignore[assignment]
         self.transport = make_transport(stream)
-        sock = stream.socket
-        self._client = parse_socket_addr(sock.family, sock.getpeername())
-        self._server = parse_socket_addr(sock.family, sock.getsockname())
+        self._client = end_of(stream.socket.getpeername())
+        self._server = end_of(stream.socket.getsockname())
         self._limits = limits
         self._refusals = refusals
         self._idle = True
@@ -101,8 +99,7 @@ class Connection(TCPServer):
         await self.protocol.invite_body()
 
     def _note_refusal(self, error: HelexaError, request_id: str) -> None:
-        peer = one_spelling(self._client[0]) if self._client else ""
-        self._refusals.note(error, request_id, peer)
+        self._refusals.note(error, request_id, self._client[0])
 
     def drain(self) -> None:
         """Close as soon as no request runs: at once, or after the response in hand."""
@@ -228,3 +225,8 @@ class Pause:
     async def wait(self) -> None:
         with self._waiting:
             await self._meanwhile()
+
+
+def end_of(address: Any) -> tuple[str, int]:
+    """Host and port of a socket's address."""
+    return one_spelling(address[0]), address[1]

@@ -6,7 +6,6 @@ from quart import Response
 from quart_trio import QuartTrio
 
 from helexa import __version__
-from helexa.config.schema import Limits
 from helexa.fleet.view import Activation
 from helexa.http.api import Api, add_api
 from helexa.http.application import configure
@@ -21,12 +20,11 @@ def gateway_app(
     api: Api,
     opaque: Opaque,
     recorder: Recorder,
-    limits: Limits,
     activation: Callable[[], Activation],
 ) -> QuartTrio:
     """`activation` tells how far the models are that come up by themselves."""
     app = QuartTrio("helexa.gateway")
-    configure(app, limits)
+    configure(app)
     add_api(app, api)
     add_opaque(app, opaque, recorder)
 

@@ -14,7 +14,6 @@ from helexa.accounts.keys import Key
 from helexa.accounts.provider import Budgets, Unmetered
 from helexa.config.schema import Limits
 from helexa.errors import HelexaError, TooManyAttempts, Unauthorized
-from helexa.http.address import one_spelling
 from helexa.http.body import Body, Buffered
 from helexa.http.call import App, Call, Receive, Scope, Send, new_request_id, plain_id
 from helexa.http.doors import (
@@ -32,6 +31,8 @@ from helexa.http.refusals import Refusals
 from helexa.wire.envelope import shape_of, status_and_body
 
 log = logs.get("helexa.http")
+
+NOBODY = (Unauthorized, TooManyAttempts)  # who is told so is not even anonymous
 
 
 class Guard:
@@ -112,7 +113,8 @@ class Guard:
         return too_many(wait) if wait else error
 
     def _own_headers(self, head: Head, call: Call) -> Headers:
-        remaining = self._budgets.snapshot(call.principal) if self._door.takes_keys else None
+        is_somebody = self._door.takes_keys and not isinstance(call.refusal, NOBODY)
+        remaining = self._budgets.snapshot(call.principal) if is_somebody else None
         return (
             *id_headers(call),
             *cors_headers(head, self._door),
@@ -142,9 +144,7 @@ def too_many(wait: float) -> TooManyAttempts:
 
 
 def head_of(scope: Scope) -> Head:
-    peer, server = (
-        one_spelling(end[0]) if end else "" for end in (scope["client"], scope["server"])
-    )
+    peer, server = scope["client"][0], scope["server"][0]
     return Head(scope["method"], scope["path"], scope["headers"], peer, server)
 
 

@@ -57,6 +57,7 @@ class Http1(H11Protocol):
             h11.SERVER, max_incomplete_event_size=config.h11_max_incomplete_size
         )
         self._max_headers = max_headers
+        self._max_header_bytes = config.h11_max_incomplete_size
         self._on_refused = on_refused
         self._shape: Shape = "openai"  # that the latest request of this client asked for
         self._unsent_head = b""
@@ -112,6 +113,8 @@ class Http1(H11Protocol):
             raise HeadersTooLarge(
                 f"A request may carry {self._max_headers} headers, this has more."
             )
+        if sum(len(name) + len(value) for name, value in event.headers) > self._max_header_bytes:
+            raise head_too_large()  # it came in one piece, so that the parser held none of it
         check_framing([name for name, _ in event.headers])
         if event.http_version not in (b"1.0", b"1.1"):
             raise InvalidRequest("This server speaks HTTP/1.1.")
@@ -127,7 +130,7 @@ class Http1(H11Protocol):
     async def _send_error_response(self, status_code: int) -> None:
         """Called where the parser gives up; any 501 there is about a client's mistake, too."""
         if status_code == 431:
-            raise HeadersTooLarge("The head of the request has more bytes than this server takes.")
+            raise head_too_large()
         raise InvalidRequest("The request is not well-formed HTTP/1.1.")
 
     async def stream_send(self, event: StreamEvent) -> None:
@@ -163,6 +166,10 @@ class Http1(H11Protocol):
         if self._unsent_head:
             data, self._unsent_head = self._unsent_head + data, b""
         await self.send(RawData(data))
+
+
+def head_too_large() -> HelexaError:
+    return HeadersTooLarge("The head of the request has more bytes than this server takes.")
 
 
 def asked_shape(event: h11.Request) -> Shape:

@@ -1,4 +1,4 @@
-"""What the operator of a gateway reads of this node: its log lines, and what bounds a model's context."""
+"""What a gateway and its operator read of this node: its log lines, and what is known of a model."""
 
 from collections.abc import Sequence
 
@@ -28,6 +28,13 @@ def add_inside(app: QuartTrio, host: Host, loads: Loads, ring: Ring, peers: Sequ
         check_trusted(request, peers)
         entry = await loads.entry_for(LoadSpec(name))
         return json(await host.limit_json(entry))
+
+    @app.get("/models/<path:name>/entry")
+    async def entry(name: str) -> Response:
+        """As GET /models tells of it, though it need not be loaded; its files must be here."""
+        check_trusted(request, peers)
+        spec = LoadSpec(name, request.args.get("source", ""), on_demand=True)
+        return json(await host.entry_json(await loads.entry_for(spec)))
 
 
 def number(name: str, default: int) -> int:

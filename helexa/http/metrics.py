@@ -10,7 +10,6 @@ from quart_trio import QuartTrio
 from helexa.actors.admission import Door, Occupancy
 from helexa.actors.node import Node
 from helexa.actors.place import NodeStatus
-from helexa.config.schema import Limits
 from helexa.http.application import configure
 from helexa.metrics import Metrics
 
@@ -20,10 +19,10 @@ MIB = 2**20
 Doors = Callable[[], Iterable[Door]]
 
 
-def metrics_app(metrics: Metrics, node: Node | None, doors: Doors, limits: Limits) -> QuartTrio:
+def metrics_app(metrics: Metrics, node: Node | None, doors: Doors) -> QuartTrio:
     """`doors` are those of models on nodes that keep no lines themselves."""
     app = QuartTrio("helexa.metrics")
-    configure(app, limits)
+    configure(app)
 
     @app.get("/metrics")
     async def scrape() -> Response:

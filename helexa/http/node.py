@@ -9,7 +9,6 @@ from quart_trio import QuartTrio
 
 from helexa.actors.place import Asker
 from helexa.build import build_info
-from helexa.config.schema import Limits
 from helexa.errors import ModelNotFound
 from helexa.host import Host, entry_of
 from helexa.http.api import Api, add_api
@@ -32,12 +31,11 @@ def node_app(
     api: Api,
     host: Host,
     loads: Loads,
-    limits: Limits,
     ring: Ring,
     trusted_peers: Sequence[str] = (),
 ) -> QuartTrio:
     app = QuartTrio("helexa.node")
-    configure(app, limits)
+    configure(app)
     build: dict[str, Any] = {}
     add_api(app, api)
     add_files(app, host, loads, trusted_peers)

@@ -1,15 +1,15 @@
 """An `openai` upstream behind lines of ours: it takes whatever comes and says nothing of who waits, so who
 may ask it is decided here."""
 
-from collections.abc import Callable, Iterator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import aclosing, contextmanager
 
 import trio
 from attrs import define, evolve, field
 
 from helexa.actors.admission import Admission, Occupancy
 from helexa.actors.place import Asker
-from helexa.conversation import Events
+from helexa.conversation import Events, Progress
 from helexa.fleet.admission import Rules, Verdict
 from helexa.fleet.catalogue import CatalogueModel
 from helexa.fleet.pace import FIRST_GUESS_TOKENS, Demand, Spent
@@ -58,6 +58,9 @@ class AdmittingPort:
         view = await self.upstream.look()
         return evolve(view, models=tuple(self._with_load(model) for model in view.models))
 
+    async def tell(self, entry: CatalogueModel) -> None:
+        await self.upstream.tell(entry)
+
     async def load(self, entry: CatalogueModel, by: Asker = "request") -> None:
         await self.upstream.load(entry, by)
 
@@ -65,16 +68,27 @@ class AdmittingPort:
         await self.upstream.unload(model, if_idle=if_idle)
 
     async def generate(self, prepared: Prepared, trace: Trace) -> Events:
-        """The answer, when its turn has come.  Busy and PrincipalBusy as at a node's own line."""
-        admission = self._admission(prepared.entry.id)
-        slot = admission.slot(trace.principal, trace.share, demand_of(prepared))
-        try:
-            async with aclosing(admission.admit(slot, trace, self._tick_seconds)) as waiting:
+        """The answer, when its turn has come."""
+        with self.place(prepared.entry.id, demand_of(prepared), trace) as turn:
+            async with aclosing(turn) as waiting:
                 async for progress in waiting:
                     yield [progress]
             async with aclosing(self.upstream.generate(prepared, trace)) as batches:
                 async for batch in batches:
                     yield batch
+
+    @contextmanager
+    def place(
+        self, model: str, demand: Demand, trace: Trace
+    ) -> Iterator[AsyncGenerator[Progress, None]]:
+        """A place in the line of `model` for one request: it may be asked once what this gives has ended.
+
+        Busy and PrincipalBusy come of that as at a node's own line.
+        """
+        admission = self._admission(model)
+        slot = admission.slot(trace.principal, trace.share, demand)
+        try:
+            yield admission.admit(slot, trace, self._tick_seconds)
         finally:
             slot.spent = spent_of(trace)
             admission.leave(slot)

@@ -41,7 +41,7 @@ async def start(nursery: trio.Nursery) -> AsyncIterator[Start]:
         budgets: Budgets | None = None,
     ) -> Served:
         limits = limits or Limits()
-        served = Served(app or make_app(limits))
+        served = Served(app or make_app())
         listener = Listener(
             served.app, bind, "test", door or Door(), on_refusal, certificate, budgets
         )

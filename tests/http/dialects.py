@@ -11,7 +11,6 @@ from quart_trio import QuartTrio
 
 from helexa.accounts.keys import Key
 from helexa.capture import Capture
-from helexa.config.schema import Limits
 from helexa.conversation import (
     ChoiceFinished,
     Conversation,
@@ -97,7 +96,7 @@ async def entries() -> list[ModelEntry]:
 
 def app_of(api: Api) -> QuartTrio:
     app = QuartTrio("test")
-    configure(app, Limits())
+    configure(app)
     add_api(app, api)
     return app
 

@@ -7,7 +7,6 @@ from attrs import define, field
 from quart import Response, request
 from quart_trio import QuartTrio
 
-from helexa.config.schema import Limits
 from helexa.errors import Busy
 from helexa.http.application import configure
 from helexa.http.call import call_of, take_body
@@ -32,9 +31,9 @@ def last_words(error: Exception) -> bytes:
     return f"data: {type(error).__name__}\n\n".encode()
 
 
-def make_app(limits: Limits) -> QuartTrio:
+def make_app() -> QuartTrio:
     app = QuartTrio("test")
-    configure(app, limits)
+    configure(app)
     seen = Seen()
     app.extensions["seen"] = seen
 

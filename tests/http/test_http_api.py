@@ -10,7 +10,6 @@ from http_peer import Peer, Reply, Start
 
 from helexa.accounts.keys import Key
 from helexa.accounts.provider import Unmetered
-from helexa.config.schema import Limits
 from helexa.conversation import Principal
 from helexa.fleet.catalogue import CatalogueModel
 from helexa.fleet.entry import ModelEntry
@@ -169,7 +168,7 @@ async def test_a_probe_of_the_base_url_is_answered(start: Start, tmp_path: Path)
     api = make_api(tmp_path)
     no_fleet: Any = None
     nowhere = Opaque(lambda name: CatalogueModel(name), no_fleet, {}, Unmetered())
-    app = gateway_app(api, nowhere, api.recorder, Limits(), lambda: "ready")
+    app = gateway_app(api, nowhere, api.recorder, lambda: "ready")
     peer = await (await start(app)).connect()
     for line in ("HEAD /", "GET /", "HEAD /health", "HEAD /v1/models"):
         assert (await peer.ask(line)).status == 200

@@ -12,7 +12,6 @@ from quart import request as quart_request
 from quart_trio import QuartTrio
 
 from helexa import logs
-from helexa.config.schema import Limits
 from helexa.conversation import ANONYMOUS, Principal
 from helexa.errors import Busy
 from helexa.http.application import configure
@@ -35,7 +34,7 @@ class Curious:
         self.headers: list[dict[str, str]] = []
         self.ids_in_logs: list[str] = []
         self.app = QuartTrio("curious")
-        configure(self.app, Limits())
+        configure(self.app)
         self.app.add_url_rule(
             "/<path:path>", view_func=self.look, methods=["GET", "POST", "OPTIONS"]
         )
@@ -158,7 +157,7 @@ async def test_two_requests_on_one_connection_are_two_calls(start: Start, curiou
 
 async def test_what_a_route_took_is_given_back_when_its_client_leaves(start: Start) -> None:
     app = QuartTrio("taking")
-    configure(app, Limits())
+    configure(app)
     taken, given_back = trio.Event(), trio.Event()
 
     @app.get("/")

@@ -14,7 +14,6 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from helexa.accounts.attempts import BURST
 from helexa.accounts.keys import ANONYMOUS_KEY, Key
 from helexa.accounts.provider import Remaining, Unmetered
-from helexa.config.schema import Limits
 from helexa.conversation import ANONYMOUS, Principal
 from helexa.errors import HelexaError, InsufficientQuota
 from helexa.fleet.share import Share
@@ -56,7 +55,7 @@ class App:
         self.calls: list[Call] = []
         self.headers: list[dict[str, str]] = []
         self.app = QuartTrio("keys")
-        configure(self.app, Limits())
+        configure(self.app)
         self.app.add_url_rule("/<path:path>", view_func=self.look, methods=["GET", "POST"])
 
     async def look(self, path: str) -> Response:
@@ -202,3 +201,15 @@ async def test_too_many_wrong_keys_from_one_address_must_wait(
     assert (await peer.ask("GET /v1/models", GOOD)).status == 200
     assert (await peer.ask("GET /v1/models", "x-api-key: sk-eve")).status in (401, 429)
     assert (await peer.ask("GET /v1/models", GOOD)).status == 200
+
+
+async def test_who_shows_a_wrong_key_is_not_told_what_those_without_one_have_left(
+    start: Start, app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Known, "snapshot", lambda budgets, principal: Remaining(100, 40, None))
+    peer = await (await start(app.app, door=OPEN, budgets=Known())).connect()
+    assert (await peer.ask("GET /v1/models")).headers["x-ratelimit-remaining-tokens"] == "40"
+    assert (
+        "x-ratelimit-remaining-tokens"
+        not in (await peer.ask("GET /v1/models", "x-api-key: sk-eve")).headers
+    )

@@ -10,26 +10,30 @@ import pytest
 import trio
 from attrs import define, field
 from dialects import Ended
-from http_peer import Peer, Served, Start
+from http_peer import Peer, Served, Start, request
 from quart_trio import QuartTrio
 
 from helexa.accounts.amount import Used
 from helexa.accounts.provider import Granted, Unmetered, Wanted
 from helexa.actors.fleet import Fleet
-from helexa.config.schema import Config, Limits, RemoteNode
+from helexa.config.schema import Admission, Config, RemoteNode
 from helexa.fleet.catalogue import Catalogue, CatalogueModel
 from helexa.fleet.entry import ModelEntry
 from helexa.fleet.view import ModelView, NodeView
+from helexa.front import admitting
 from helexa.http.application import configure
 from helexa.http.opaque import add_opaque
 from helexa.metrics import Metrics
+from helexa.nodes.admitting import AdmittingPort
 from helexa.nodes.client import Client
 from helexa.nodes.upstream import UpstreamPort
 from helexa.opaque import Opaque
 from helexa.shelf import Shelf
 
 EMBEDDED = b'{ "data": [], "usage": {"prompt_tokens": 12, "total_tokens": 12} }'
+ASK, BODY = "POST /v1/embeddings", b'{"model":"alias"}'
 HEAD = "HTTP/1.1 200 OK\r\ncontent-type: {}\r\n{}\r\n"
+ENDLESS = HEAD.format("application/json", "content-length: 100\r\n").encode() + b"{"
 
 
 @define(eq=False)
@@ -85,6 +89,7 @@ class Room:
     budgets: Budgets
     ended: Ended
     fleet: Fleet
+    port: AdmittingPort
 
     async def again(self) -> Peer:
         return await self.served.connect()
@@ -93,32 +98,53 @@ class Room:
     def upstream(self) -> Upstream:
         return self.upstreams[0]
 
+    async def until_open(self, in_flight: int, waiting: int) -> None:
+        """So many are asked of the first upstream, and so many wait for it."""
+        with trio.fail_after(5):
+            while self._open() != (in_flight, waiting):
+                await trio.lowlevel.checkpoint()
+
+    def _open(self) -> tuple[int, int]:
+        loads = [load for _, load in self.port.occupancies()]
+        return sum(load.in_flight for load in loads), sum(load.queue_depth for load in loads)
+
 
 CATALOGUE = Catalogue((CatalogueModel("embedder", aliases=("alias",)),))
 
 
 @asynccontextmanager
-async def room(start: Start, *answers: bytes) -> AsyncGenerator[Room, None]:
+async def room(start: Start, *answers: bytes, max_in_flight: int = 0) -> AsyncGenerator[Room, None]:
     """A gateway before one upstream for each answer, `vllm0` and so on; nothing is leased at the end."""
     upstreams = [Upstream(answer) for answer in answers or [answered(EMBEDDED)]]
     budgets, ended = Budgets(), Ended()
     async with trio.open_nursery() as nursery, AsyncExitStack() as stack:
         nodes = [await serve(nursery, f"vllm{i}", each) for i, each in enumerate(upstreams)]
-        ports = {node.name: UpstreamPort(node, stack.enter_context(Client(node))) for node in nodes}
+        config = Config(nodes=tuple(nodes), admission=Admission(max_in_flight))
         shelf = Shelf(CATALOGUE, lambda: CATALOGUE)
-        fleet = Fleet(Config(nodes=tuple(nodes)), shelf, ports, Metrics(shelf.lists))
+        metrics = Metrics(shelf.lists)
+        clients = {node.name: stack.enter_context(Client(node)) for node in nodes}
+        ports = {
+            node.name: admitting(UpstreamPort(node, clients[node.name]), config, metrics)
+            for node in nodes
+        }
+        fleet = Fleet(config, shelf, ports, metrics)
         await nursery.start(fleet.run)
-        for name in ports:
+        for name, port in ports.items():
+            await nursery.start(port.run)
             fleet.seen(view(name))
         app, recorder = QuartTrio("test"), cast(Any, ended)
-        configure(app, Limits())
+        configure(app)
         add_opaque(app, Opaque(shelf.resolve, fleet, ports, budgets), recorder)
         served = await start(app)
-        yield Room(served, await served.connect(), upstreams, budgets, ended, fleet)
+        found = Room(
+            served, await served.connect(), upstreams, budgets, ended, fleet, ports["vllm0"]
+        )
+        yield found
         await served.close_peers()
         with trio.fail_after(5):
             while fleet.num_open:
                 await trio.lowlevel.checkpoint()
+        await found.until_open(0, 0)
         served.scope.cancel()
         nursery.cancel_scope.cancel()
 
@@ -210,12 +236,8 @@ async def test_an_upstream_s_refusal_passes(start: Start) -> None:
 
 
 async def test_an_answer_that_is_cut_off_is_cut_off(start: Start) -> None:
-    cut = HEAD.format("application/json", "content-length: 100\r\n").encode() + b"{"
-    async with room(start, cut) as found:
-        await found.peer.send(
-            b"POST /v1/embeddings HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
-            b'content-length: 17\r\n\r\n{"model":"alias"}'
-        )
+    async with room(start, ENDLESS) as found:
+        await found.peer.send(request(ASK, body=BODY))
         await found.peer.head()
         with suppress(trio.BrokenResourceError):
             assert not (await found.peer.rest()).endswith(b"0\r\n\r\n")
@@ -224,8 +246,6 @@ async def test_an_answer_that_is_cut_off_is_cut_off(start: Start) -> None:
 
 # -- which node answers ------------------------------------------------------------------------------
 
-ASK = "POST /v1/embeddings"
-BODY = b'{"model":"alias"}'
 BUSY = answered(b'{"error":{"message":"full"}}', status="503 Busy")
 
 
@@ -270,12 +290,33 @@ async def test_a_model_of_other_nodes_is_not_loaded_for_such_a_request(start: St
 
 
 async def test_a_client_that_leaves_gives_its_lease_back(start: Start) -> None:
-    endless = HEAD.format("application/json", "content-length: 100\r\n").encode() + b"{"
-    async with room(start, endless) as found:
+    async with room(start, ENDLESS) as found:
         found.upstream.stays = True
-        await found.peer.send(
-            b"POST /v1/embeddings HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
-            b'content-length: 17\r\n\r\n{"model":"alias"}'
-        )
+        await found.peer.send(request(ASK, body=BODY))
         await found.peer.head()
         assert found.fleet.num_open == 1
+
+
+async def test_what_is_more_than_an_upstream_is_asked_at_once_waits_in_its_line(
+    start: Start,
+) -> None:
+    async with room(start, ENDLESS, max_in_flight=1) as found:
+        found.upstream.stays = True
+        await found.peer.send(request(ASK, body=BODY))
+        await found.peer.head()
+        second = await found.again()
+        await second.send(request(ASK, "x-helexa-explain: 1", body=BODY))
+        await found.until_open(1, 1)
+        assert len(found.upstream.requests) == 1
+        found.upstream.answer, found.upstream.stays = answered(EMBEDDED), False
+        await trio.aclose_forcefully(found.peer.stream)
+        reply = await second.reply()
+        assert (reply.status, reply.body) == (200, EMBEDDED)
+        assert "1 of 1 slots are taken; it is next" in reply.headers["x-helexa-decision"]
+
+
+async def test_usage_that_cannot_be_true_is_what_we_counted(start: Start) -> None:
+    async with room(start, answered(b'{"usage":{"prompt_tokens":4000000}}')) as found:
+        assert (await found.peer.ask(ASK, body=BODY)).status == 200
+        await found.ended.trace()
+    assert found.budgets.settled == [Used(-(-len(BODY) // 4))]

@@ -95,7 +95,7 @@ async def test_what_a_route_keeps_a_record_of_is_not_told_again(
     start: Start, lines: list[dict[str, Any]]
 ) -> None:
     app = QuartTrio("recording")
-    configure(app, Limits())
+    configure(app)
 
     @app.get("/")
     async def recorded() -> Response:

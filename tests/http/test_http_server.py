@@ -4,7 +4,6 @@ import socket
 
 import pytest
 import trio
-from http_app import make_app
 from http_peer import Start, request
 from quart_trio import QuartTrio
 from trio.testing import MockClock
@@ -134,13 +133,6 @@ async def test_what_has_no_route_is_told_in_the_envelope(start: Start) -> None:
     wrong = await peer.ask("DELETE /hello")
     assert (wrong.status, wrong.error["code"]) == (405, "method_not_allowed")
     assert wrong.headers["allow"] == "GET, HEAD, OPTIONS"
-
-
-def test_quart_has_no_time_limits_of_its_own() -> None:
-    config = make_app(LIMITS).config
-    assert config["RESPONSE_TIMEOUT"] is None
-    assert config["BODY_TIMEOUT"] is None
-    assert config["MAX_CONTENT_LENGTH"] == 32 * 2**20
 
 
 async def test_a_stream_may_be_longer_than_a_minute(virtual_time: MockClock, start: Start) -> None:

@@ -11,7 +11,6 @@ from quart import Response
 from quart import request as quart_request
 from quart_trio import QuartTrio
 
-from helexa.config.schema import Limits
 from helexa.http.application import configure
 from helexa.http.call import call_of
 from helexa.http.stream import sse_response
@@ -64,7 +63,7 @@ async def test_an_old_client_sees_a_cut_stream_too(start: Start) -> None:
 
 async def test_a_stream_notices_within_one_event_that_its_client_left(start: Start) -> None:
     app = QuartTrio("test")
-    configure(app, Limits())
+    configure(app)
     send, receive = trio.open_memory_channel[bytes](math.inf)
     taken: list[bytes] = []
     closed = trio.Event()
@@ -96,7 +95,7 @@ async def test_a_stream_notices_within_one_event_that_its_client_left(start: Sta
 
 async def test_a_stream_that_never_begins_is_closed_all_the_same(start: Start) -> None:
     app = QuartTrio("test")
-    configure(app, Limits())
+    configure(app)
     settled: list[str] = []
 
     async def events() -> AsyncGenerator[bytes, None]:

@@ -8,7 +8,6 @@ from dialects import make_api
 from http_peer import Start
 
 from helexa.build import build_info
-from helexa.config.schema import Limits
 from helexa.http import node
 from helexa.logs import Ring
 
@@ -19,9 +18,7 @@ async def test_the_version_is_that_of_the_start(
     builds = iter([{"git_sha": "at the start"}, {"git_sha": "later"}])
     monkeypatch.setattr(node, "build_info", lambda: next(builds))
     host_and_loads: Any = None
-    served = await start(
-        node.node_app(make_api(tmp_path), host_and_loads, host_and_loads, Limits(), Ring(8))
-    )
+    served = await start(node.node_app(make_api(tmp_path), host_and_loads, host_and_loads, Ring(8)))
     peer = await served.connect()
     for _ in range(2):
         assert (await peer.ask("GET /version")).json == {"git_sha": "at the start"}

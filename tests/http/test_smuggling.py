@@ -15,7 +15,6 @@ from quart import Response, request
 from quart_trio import QuartTrio
 from smuggling import AMBIGUOUS, BYE, PLAIN, POST, TWICE
 
-from helexa.config.schema import Limits
 from helexa.http.application import configure
 from helexa.http.call import take_body
 from helexa.http.stream import json_response
@@ -43,7 +42,7 @@ http {{
 
 def make_app(reached: list[str]) -> QuartTrio:
     app = QuartTrio("test")
-    configure(app, Limits())
+    configure(app)
 
     async def note() -> Response:
         await take_body(request)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import trio
+from crowds import crowd
 from relayed import prepared
 from trio.testing import wait_all_tasks_blocked
 
@@ -93,18 +94,12 @@ async def room(rules: Rules, max_wait_seconds: float = 60.0) -> AsyncIterator[Ro
         nursery.cancel_scope.cancel()
 
 
-async def crowd(there: Room, clients: trio.Nursery, *names: str, **options: Any) -> None:
-    for name in names:
-        clients.start_soon(lambda name=name: there.ask(name, **options))  # type: ignore[misc]
-        await wait_all_tasks_blocked()
-
-
 async def test_what_is_too_much_for_an_upstream_waits_in_turns_and_is_told_its_place(
     autojump_clock: object,
 ) -> None:
     async with room(Rules(1)) as there, trio.open_nursery() as clients:
-        await crowd(there, clients, "a1", "a2", "a3")
-        await crowd(there, clients, "b1", who=BOB)
+        await crowd(there.ask, clients, "a1", "a2", "a3")
+        await crowd(there.ask, clients, "b1", who=BOB)
         view = await there.view()
         assert (view.in_flight, view.queue_depth, view.width) == (1, 3, 1)
     assert there.upstream.began == ["a1", "b1", "a2", "a3"]
@@ -126,9 +121,9 @@ async def test_a_full_line_before_an_upstream_is_refused_with_the_measured_wait(
     autojump_clock: object,
 ) -> None:
     async with room(Rules(1, 1), max_wait_seconds=5) as there, trio.open_nursery() as clients:
-        await crowd(there, clients, "served")
+        await crowd(there.ask, clients, "served")
         await trio.sleep(ANSWER_SECONDS)
-        await crowd(there, clients, "running", "waiting", "refused")
+        await crowd(there.ask, clients, "running", "waiting", "refused")
     assert isinstance(there.errors["refused"], Busy)
     assert isinstance(there.errors["waiting"], Busy)
     assert there.errors["refused"].retry_after == 2 * ANSWER_SECONDS
@@ -139,8 +134,8 @@ async def test_a_number_caps_each_principal_of_an_upstream_that_takes_all(
     autojump_clock: object,
 ) -> None:
     async with room(Rules(1024, 8, 2)) as there, trio.open_nursery() as clients:
-        await crowd(there, clients, "a1", "a2", "a3")
-        await crowd(there, clients, "b1", who=BOB)
+        await crowd(there.ask, clients, "a1", "a2", "a3")
+        await crowd(there.ask, clients, "b1", who=BOB)
     assert isinstance(there.errors.pop("a3"), PrincipalBusy)
     assert not there.errors
     assert there.verdicts == {"admitted": 3, "principal_busy": 1}
@@ -163,8 +158,8 @@ async def test_who_leaves_the_line_of_an_upstream_gives_up_the_place(
     autojump_clock: object,
 ) -> None:
     async with room(Rules(1)) as there, trio.open_nursery() as clients:
-        await crowd(there, clients, "running")
+        await crowd(there.ask, clients, "running")
         with trio.move_on_after(1):
             await there.ask("left")
-        await crowd(there, clients, "next")
+        await crowd(there.ask, clients, "next")
     assert there.upstream.began == ["running", "next"]
