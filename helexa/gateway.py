@@ -32,6 +32,7 @@ from helexa.fleet.limits import Limit
 from helexa.fleet.listing import tightest
 from helexa.fleet.routing import NoOther
 from helexa.nodes.asked import Asked, Prepared
+from helexa.nodes.incoming import UpstreamLost
 from helexa.nodes.local import LocalPort
 from helexa.nodes.port import NodeLost, NodePort
 from helexa.shelf import Shelf
@@ -82,7 +83,7 @@ class Gateway:
         asked = evolve(asked, conversation=evolve(asked.conversation, model=entry.id))
         prepared, known = estimated(asked, entry), await self._known(entry)
         if self._local is not None and known is not None:
-            preparing = self._local.prepare(known, asked.conversation)
+            preparing = self._local.prepare(known, asked.conversation, asked.key.principal)
             async with aclosing(preparing.waiting(PREPARING_SECONDS)) as waiting:
                 async for progress in waiting:
                     yield [progress]
@@ -110,15 +111,19 @@ class Gateway:
         if self._local is None:
             raise ServiceUnavailable("This gateway has no node beside it, and so no tokenizers.")
         known = await self._local.known(entry)
-        return await self._local.count(known, evolve(conversation, model=entry.id))
+        conversation = evolve(conversation, model=entry.id)
+        return await self._local.count(known, conversation, key.principal)
 
     def resolve(self, name: str) -> CatalogueModel:
-        """The catalogue's entry, or one for a model that a node has without being listed."""
+        """The catalogue's entry, or one for a model that a node has, or had before it went down."""
         try:
             return self._shelf.resolve(name)
         except ModelNotFound:
-            if self._fleet.telling(name):
+            if self._fleet.knows(name):
                 return CatalogueModel(id=name)
+            if self._fleet.is_down:  # who knows what its nodes have
+                words = "no node of this fleet is healthy"
+                raise ServiceUnavailable(words, retry_after=5) from None
             raise
 
     # -- before the node -----------------------------------------------------------------------------
@@ -154,7 +159,7 @@ class Gateway:
                 async with aclosing(self._wait(attempt.acquire, trace)) as waiting:
                     async for progress in waiting:
                         yield [progress]
-                port = await self._leased(attempt, trace)
+                port = self._ports[await attempt.leased(trace)]
                 async with aclosing(port.generate(prepared, trace)) as batches:
                     async for batch in batches:
                         attempt.saw(batch)
@@ -187,13 +192,6 @@ class Gateway:
                 f"model {acquire.entry.id} is still not there after {waited:.0f} s", retry_after=5
             )
 
-    async def _leased(self, attempt: "Attempt", trace: Trace) -> NodePort:
-        lease = await attempt.acquire.reply.wait()
-        trace.note(lease.why)
-        trace.node = attempt.node = lease.node
-        attempt.sent_at = trio.current_time()
-        return self._ports[lease.node]
-
 
 @define(eq=False)
 class Attempt:
@@ -204,6 +202,14 @@ class Attempt:
     sent_at: float = field(default=0.0, init=False)
     has_begun: bool = field(default=False, init=False)
     outcome: Outcome = field(default=Outcome("cancelled"), init=False)
+
+    async def leased(self, trace: Trace) -> str:
+        """The node, as soon as the fleet has one."""
+        lease = await self.acquire.reply.wait()
+        trace.note(lease.why)
+        trace.node = self.node = lease.node
+        self.sent_at = trio.current_time()
+        return self.node
 
     def saw(self, batch: Sequence[Event]) -> None:
         self.has_begun = self.has_begun or not all(isinstance(each, Progress) for each in batch)
@@ -234,12 +240,16 @@ class Tries:
     trace: Trace
     avoid: frozenset[str] = field(default=frozenset(), init=False)
     _said: HelexaError | None = field(default=None, init=False)
+    _node: str = field(default="", init=False)  # that said it
 
     def failed(self, node: str, error: HelexaError, avoid: frozenset[str]) -> None:
         """Raises `error` unless another node may do better; `node` is "" where none was asked."""
+        if not node and isinstance(self._said, NodeLost):
+            raise self.given_up
         if not node or not isinstance(error, ELSEWHERE):
             raise error
         self._said = error
+        self._node, self.trace.node = node, ""
         self.avoid |= avoid
         self.trace.note(f"node {node}: {error.message}; another try")
 
@@ -247,13 +257,16 @@ class Tries:
         """Raises what the last one said, unless that was lost: it was seen again since, or will be found
         away once more."""
         if not isinstance(self._said, NodeLost):
-            raise self._said or error from None
+            raise self.given_up if self._said else error from None
         self.avoid = frozenset()
 
     @property
     def given_up(self) -> HelexaError:
+        """What the last one said; where that was lost, there is no answer to pass on."""
         assert self._said is not None
-        return self._said
+        self.trace.node = self._node
+        lost = isinstance(self._said, NodeLost)
+        return UpstreamLost(self._said.message) if lost else self._said
 
 
 # -- what is known of a request ------------------------------------------------------------------------

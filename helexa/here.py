@@ -28,7 +28,7 @@ class Here:
         model = self.loads.id_of(conversation.model)
         known = await self.node.loaded(model)
         trace.model = model
-        preparing = self.node.prepare(known, conversation)
+        preparing = self.node.prepare(known, conversation, trace.principal)
         async with aclosing(preparing.waiting(self.tick_seconds)) as waiting:
             async for progress in waiting:
                 yield [progress]
@@ -45,4 +45,4 @@ class Here:
 
     async def count(self, conversation: Conversation, key: Key) -> int:
         known = await self.node.loaded(self.loads.id_of(conversation.model))
-        return await self.node.count(known, conversation)
+        return await self.node.count(known, conversation, key.principal)

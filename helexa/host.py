@@ -3,7 +3,7 @@
 from typing import Any
 
 import trio
-from attrs import frozen
+from attrs import asdict, frozen
 
 from helexa.actors.node import Node
 from helexa.actors.place import ModelState, NodeStatus
@@ -12,6 +12,7 @@ from helexa.conversation import Json
 from helexa.devices.discovery import Discovery
 from helexa.devices.shapes import discovery_host, health_device
 from helexa.errors import HelexaError
+from helexa.fleet.activation import ActivationView
 from helexa.fleet.catalogue import CatalogueModel
 from helexa.fleet.entry import ModelEntry, ModelStatus
 from helexa.fleet.known import Known
@@ -60,9 +61,16 @@ class Host:
                 for device in status.devices
                 if device.readings is not None
             ],
-            "activation": activation_json(status),
+            "activation": asdict(activation_of(status)),
             "models": [load_json(state) for state in status.models],
         }
+
+    async def entry_json(self, entry: CatalogueModel) -> Json:
+        """The model as this host tells of it, loaded or not; a HelexaError where its files are not here."""
+        state = (await self.node.status()).model(entry.id)
+        if state is not None and state.known is not None:
+            return write_node_entry(entry_of(state))
+        return write_node_entry(described(entry, await self.node.known(entry), "unloaded", None))
 
     async def limit_json(self, entry: CatalogueModel) -> dict[str, Any]:
         """What bounds the model's context here, with every term; a HelexaError where it is not known."""
@@ -91,13 +99,9 @@ def load_json(state: ModelState) -> dict[str, Any]:
     return told if seconds is None else told | {"service_seconds": round(seconds, 3)}
 
 
-def activation_json(status: NodeStatus) -> dict[str, Any]:
-    return {
-        "state": status.activation,
-        "loading": [model.entry.id for model in status.models if model.status == "loading"],
-        "pending": list(status.pending),
-        "failed": list(status.failed),
-    }
+def activation_of(status: NodeStatus) -> ActivationView:
+    loading = tuple(model.entry.id for model in status.models if model.status == "loading")
+    return ActivationView(status.activation, loading, status.pending, status.failed)
 
 
 def entry_of(state: ModelState) -> ModelEntry:

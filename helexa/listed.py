@@ -1,6 +1,6 @@
 """The gateway's list of models: the fleet as it was seen last, and what this host's files say."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from helexa.fleet.catalogue import Catalogue
 from helexa.fleet.entry import ModelEntry
@@ -12,14 +12,20 @@ from helexa.nodes.local import LocalPort
 
 
 async def fleet_entries(
-    catalogue: Catalogue, views: Sequence[NodeView], local: LocalPort | None
+    catalogue: Catalogue,
+    views: Sequence[NodeView],
+    told: Mapping[str, ModelEntry],
+    local: LocalPort | None,
 ) -> list[ModelEntry]:
-    """This host's own node knows better than its view which models could fit it."""
+    """This host's own node knows better than its view which models could fit it.
+
+    `told` is what was told of models that are not loaded now while they were.
+    """
     others = [view for view in views if view.up and view.kind != "local"]
     where = dict(feasible_on(catalogue.models, others))
     if local is None:
-        return compose(catalogue, views, {}, where)
-    files: dict[str, ModelEntry] = {}
+        return compose(catalogue, views, told, where)
+    files = dict(told)
     is_up = any(view.up for view in views if view.kind == "local")
     for entry in catalogue.models:
         known = await known_or_none(local.host.node, entry)

@@ -1,6 +1,6 @@
 """What `helexa-ctl` may ask of this process beyond logs and records: status, models, load, drain."""
 
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import aclosing
 from typing import Any
 
@@ -10,7 +10,7 @@ from attrs import asdict, frozen
 from helexa import __version__
 from helexa.actors.device import DeviceStatus
 from helexa.actors.node import Node
-from helexa.actors.place import ModelState
+from helexa.actors.place import ModelState, NodeStatus
 from helexa.capture import Capture
 from helexa.control.accounts import AccountVerbs
 from helexa.control.elsewhere import Elsewhere
@@ -20,9 +20,10 @@ from helexa.control.protocol import Args, Json
 from helexa.control.server import Verb
 from helexa.control.verbs import capture_verb, logs_verb, requests_verb, why_verb
 from helexa.devices.shapes import discovery_device, status_device
-from helexa.errors import ConfigError, ServiceUnavailable
+from helexa.errors import ConfigError, ModelNotFound, ServiceUnavailable
+from helexa.fleet.activation import ActivationView
 from helexa.front import Front
-from helexa.host import Host, activation_json, described, entry_of
+from helexa.host import Host, activation_of, described, entry_of
 from helexa.loads import Loads, LoadSpec
 from helexa.logs import RING_LINES, Ring
 from helexa.records import Records
@@ -86,8 +87,11 @@ class Control:
             "open": {"sequences": 0, "slots": 0},
             "errors": self._last_errors(),
         }
+        activation = ActivationView("ready")
         if self.host is not None:
-            told |= await self._of_node(self.host)
+            node = await self.host.node.status()
+            told |= self._of_node(self.host, node)
+            activation += activation_of(node)
         if self.front is not None:
             told["open"]["slots"] += sum(load.in_flight for *_, load in self.front.doors())
         told["open"]["reservations"] = (
@@ -95,26 +99,29 @@ class Control:
         )
         if fleet := self.fleet:
             told["nodes"] = fleet.nodes()
-            if self.host is None:
-                told["activation"] = asdict(fleet.fleet.activation)
-        yield told
+            activation += fleet.fleet.activation
+        yield told | {"activation": asdict(activation)}
 
-    async def _of_node(self, host: Host) -> dict[str, Any]:
-        status = await host.node.status()
+    def _of_node(self, host: Host, status: NodeStatus) -> dict[str, Any]:
         return {
             **{
                 name: value
                 for name, value in host.discovery_json().items()
                 if name not in ("devices", "max_prompt_tokens")
             },
-            "activation": activation_json(status),
             "devices": [device_json(device) for device in status.devices],
-            "models": [model_json(model) for model in status.models],
+            "models": list(self._models_of(host, status)),
             "open": {
                 "sequences": sum(device.num_sequences for device in status.devices),
                 "slots": sum(model.in_flight for model in status.models),
             },
         }
+
+    def _models_of(self, host: Host, status: NodeStatus) -> Iterator[dict[str, Any]]:
+        name = host.node.name
+        for state in status.models:
+            is_pinned = bool(self.front and self.front.fleet.is_pinned(state.entry.id, name))
+            yield model_json(state) | {"node": name, "pinned": is_pinned}
 
     def _last_errors(self) -> list[dict[str, Any]]:
         lines, _, _ = self.ring.since(0)
@@ -130,9 +137,11 @@ class Control:
         own = self.host.node.name if self.host else None
         shown = set()
         if self.host is not None and node in (None, own):
-            for state in (await self.host.node.status()).models:
-                shown.add(state.entry.id)
-                yield model_json(state) | {"node": own}
+            for model in self._models_of(self.host, await self.host.node.status()):
+                shown.add(model["id"])
+                yield model
+        if node not in (None, own):
+            self._fleet_needed()
         for model in fleet.models(node) if fleet else ():
             if model["node"] != own:
                 shown.add(model["id"])
@@ -190,7 +199,12 @@ class Control:
             return
         node, loads = self._needed()
         model = loads.id_of(args.text("model"))
-        await node.unload(model)
+        try:
+            await node.unload(model)
+        except ModelNotFound:
+            if self.fleet is not None:
+                self.fleet.check_not_elsewhere(model)
+            raise
         yield {"message": f"{model} is unloaded"}
 
     async def reload(self, args: Args) -> AsyncGenerator[Json, None]:
@@ -247,7 +261,8 @@ def device_json(device: DeviceStatus) -> dict[str, Any]:
         if device.readings is not None
         else discovery_device(device.info)
     )
-    return {**shown, "poisoned": device.poisoned, "sequences": device.num_sequences}
+    told = {**shown, "poisoned": device.poisoned, "sequences": device.num_sequences}
+    return told | {"abilities": asdict(device.abilities)} if device.abilities else told
 
 
 def model_json(state: ModelState) -> dict[str, Any]:

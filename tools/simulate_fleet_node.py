@@ -69,6 +69,9 @@ class SimNode:
         now = trio.current_time()
         return NodeView(self.name, "helexa", devices=devices, models=views, seen_at=now)
 
+    async def tell(self, entry: CatalogueModel) -> None:
+        """Limits play no part here."""
+
     async def load(self, entry: CatalogueModel, by: Asker = "request") -> None:
         self._check()
         place(entry.id, entry.vram_mb, 0, [self.room])

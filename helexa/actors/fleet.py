@@ -1,6 +1,8 @@
 """The fleet actor: the only writer of who is leased to which node, and of what is loaded where."""
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 
 import trio
 
@@ -8,6 +10,7 @@ from helexa import logs
 from helexa.actors.fleet_messages import (
     DrainAsk,
     FleetMessage,
+    Heard,
     Leave,
     Lost,
     PinAsk,
@@ -24,12 +27,14 @@ from helexa.actors.members import Member
 from helexa.actors.membership import Members
 from helexa.actors.moves import Move, Moved, UnloadAsk, look
 from helexa.actors.pins import Pins
-from helexa.actors.upkeep import ActivationView, Upkeep
+from helexa.actors.upkeep import Upkeep
 from helexa.config.schema import Config
-from helexa.errors import InvalidRequest, ModelNotFound
+from helexa.errors import HelexaError, InvalidRequest, ModelNotFound
 from helexa.fleet import breaker
+from helexa.fleet.activation import ActivationView
 from helexa.fleet.breaker import Breaker
 from helexa.fleet.catalogue import CatalogueModel
+from helexa.fleet.entry import ModelEntry
 from helexa.fleet.site import Plan
 from helexa.fleet.view import ModelView, NodeKind, NodeView
 from helexa.metrics import Metrics
@@ -81,9 +86,21 @@ class Fleet:
         """The nodes as they were seen last, in the order of the configuration."""
         return tuple(member.view for member in self._members)
 
+    def view(self, node: str) -> NodeView:
+        """One of them; NotFound for a name that is none."""
+        return self._members[node].view
+
     def breaker_of(self, node: str) -> Breaker:
         """Whether requests may go to the node now, from how the last ones went."""
         return self._members[node].breaker
+
+    def is_draining(self, node: str) -> bool:
+        """Whether the node gets no more requests, by an operator's word."""
+        return self._members[node].draining
+
+    def is_pinned(self, model: str, node: str) -> bool:
+        """Whether the model is never evicted there."""
+        return self._pins.has(model, node)
 
     @property
     def num_open(self) -> int:
@@ -100,6 +117,24 @@ class Fleet:
         having = (member.view for member in self._members.having(model))
         found = (view.model(model) for view in having if view.up)
         return [each for each in found if each is not None]
+
+    @property
+    def told(self) -> dict[str, ModelEntry]:
+        """Models by their ids, as the node with the tightest limit told of them last, loaded or not."""
+        learned = (pair for member in self._members for pair in member.learned.items())
+        told = [(model, each.told) for model, each in learned if each.told]
+        return dict(sorted(told, key=lambda pair: room_of(pair[1]), reverse=True))
+
+    @property
+    def is_down(self) -> bool:
+        """Whether all nodes were looked at, and none is up."""
+        views = self.views
+        return bool(views) and self._members.are_known and not any(view.up for view in views)
+
+    def knows(self, model: str) -> bool:
+        """Whether a node has the model, had it when it was seen last, or is said to offer it."""
+        offered = (node.models for node in self._config.nodes)
+        return bool(self._members.having(model)) or any(model in models for models in offered)
 
     def acquire(
         self,
@@ -221,6 +256,8 @@ class Fleet:
                 self._seen(view)
             case Lost(node, why):
                 self._lost(node, why)
+            case Heard(node, model, told):
+                self._members[node].of(model).told = told
             case Moved():
                 self._moved(message)
             case Tick():
@@ -252,12 +289,13 @@ class Fleet:
         if member is None:
             self._loading.left(acquire)
             return
-        if outcome.how == "gone" and not member.changing[model]:
+        if outcome.how == "gone" and member.loaded(model) and not member.changing[model]:
             self._members.gone(member, model)
             member.is_stale = True
-            self._nursery.start_soon(self._look, member)
-        elif outcome.how == "lost":  # until the poller sees it again
+            self._look_again(member)
+        elif outcome.how == "lost" and member.view.up:
             member.away("it did not answer a request", self._now())
+            self._look_again(member)
         self._loading.freed(model)
         self._sweep_soon()
 
@@ -265,8 +303,23 @@ class Fleet:
 
     def _seen(self, view: NodeView) -> None:
         self._members.seen(view, self._now())
-        self._loading.progressed(self._members[view.name])
+        member = self._members[view.name]
+        self._loading.moving.progressed(member)
+        if models := member.to_ask(self._shelf.catalogue.models):
+            self._nursery.start_soon(self._ask_of, member.port, models)
         self._sweep_soon()
+
+    async def _ask_of(self, port: NodePort, models: Sequence[CatalogueModel]) -> None:
+        """What the node knows of models before they are loaded, one after the other."""
+        for entry in models:
+            with suppress(HelexaError):
+                if told := await port.tell(entry):
+                    self._mailbox.tell(Heard(port.name, entry.id, told))
+
+    def _look_again(self, member: Member) -> None:
+        """At once: the poller may come late, and what it is being told now may be out of date."""
+        member.changed(self._now())
+        self._nursery.start_soon(self._look, member)
 
     async def _look(self, member: Member) -> None:
         if (view := await look(member.port)) is not None:
@@ -287,7 +340,7 @@ class Fleet:
             ask.reply.set(self._unloading.pop(ask))
 
     def _time_passed(self) -> None:
-        self._loading.give_up_on_lost(LOST_SECONDS)
+        self._loading.moving.give_up_on_lost(LOST_SECONDS)
         self._upkeep.look()
         self._measure()
         self._loading.sweep()
@@ -303,7 +356,7 @@ class Fleet:
     # -- operators -------------------------------------------------------------------------------
 
     def _unload(self, ask: UnloadAsk) -> None:
-        members = self._loading.having(ask.model, ask.node)
+        members = self._loading.moving.having(ask.model, ask.node)
         if not members:
             where = f"node {ask.node}" if ask.node else "no node"
             raise ModelNotFound(f"model {ask.model} is not on {where}", param="model")
@@ -311,13 +364,13 @@ class Fleet:
         for member in members:
             only = (ask.model,)
             move = Move(member.name, None, only, frozenset(only), cause="operator", ask=ask)
-            self._loading.start(move)
+            self._loading.moving.start(move)
 
     def _pin(self, ask: PinAsk) -> None:
         if ask.node is not None:
             nodes = [self._members[ask.node].name]
         elif ask.on:
-            nodes = [member.name for member in self._loading.having(ask.model, None)]
+            nodes = [member.name for member in self._loading.moving.having(ask.model, None)]
         else:
             nodes = sorted(self._pins.nodes_of(ask.model))
         if not nodes and ask.on:
@@ -339,3 +392,8 @@ class Fleet:
                 self._loading.ask(LoadAsk(entry, None, "drain"))
         log.info("draining" if ask.on else "not draining", node=ask.node, moving=", ".join(moving))
         ask.reply.set(tuple(moving))
+
+
+def room_of(told: ModelEntry) -> float:
+    """Tokens that a prompt may have; infinite where that is not known."""
+    return told.limit.input if told.limit else math.inf

@@ -7,6 +7,7 @@ from helexa.actors.lines import LoadAsk
 from helexa.actors.mailbox import Request
 from helexa.actors.moves import Moved, UnloadAsk
 from helexa.fleet.catalogue import CatalogueModel
+from helexa.fleet.entry import ModelEntry
 from helexa.fleet.site import Plan
 from helexa.fleet.view import NodeView
 
@@ -54,6 +55,15 @@ class Lost:
     why: str
 
 
+@frozen(eq=False)
+class Heard:
+    """What a node knows of a model that it has the files of."""
+
+    node: str
+    model: str
+    told: ModelEntry
+
+
 @frozen
 class Tick:
     """A second has passed."""
@@ -74,6 +84,7 @@ FleetMessage = (
     | Leave
     | Seen
     | Lost
+    | Heard
     | Moved
     | Tick
     | Sweep

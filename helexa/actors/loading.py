@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable
-from functools import partial
 
 import trio
 from attrs import define, evolve, field
@@ -13,7 +12,8 @@ from helexa.actors.leases import Acquire, Lease
 from helexa.actors.lines import Key, Line, LoadAsk
 from helexa.actors.members import Member
 from helexa.actors.membership import Members
-from helexa.actors.moves import Move, Moved, carry_out
+from helexa.actors.moves import Move, Moved
+from helexa.actors.moving import Moving
 from helexa.actors.pins import Pins
 from helexa.actors.planner import Planner
 from helexa.actors.snapshot import option_of
@@ -21,7 +21,6 @@ from helexa.config.schema import Config
 from helexa.errors import (
     Busy,
     HelexaError,
-    InsufficientVram,
     ModelNotFound,
     ServiceUnavailable,
 )
@@ -33,14 +32,12 @@ from helexa.shelf import Shelf
 
 log = logs.get("helexa.fleet")
 
-BUSY_SECONDS = 1.0  # that a model is left alone after its node said that it is busy
 START_SECONDS = 10.0  # that a new fleet waits for nodes that it has not seen yet
-MOST_TRIES = 8  # loads that found no room, until that counts as a failure of the node
 
 
 @define(eq=False)
 class Loading:
-    """The part of the fleet actor that has the lines, the turns and the moves."""
+    """The part of the fleet actor that has the lines and the turns."""
 
     config: Config
     shelf: Shelf
@@ -53,9 +50,13 @@ class Loading:
     started_at: float
     board: Board = field(factory=Board, init=False)
     planner: Planner = field(init=False)
+    moving: Moving = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self.planner = Planner(self.config, self.members, self.pins, self.board, self.now)
+        self.moving = Moving(
+            self.members, self.board, self.metrics, self.now, self.tell, self.nursery
+        )
 
     # -- requests ----------------------------------------------------------------------------------
 
@@ -106,15 +107,6 @@ class Loading:
         if line := self.board.line(model):
             self._serve(line)
             self._settle(line)
-
-    def progressed(self, member: Member) -> None:
-        """A node tells how far its loads are."""
-        for move in self.board.moves:
-            if move.node != member.name or move.entry is None:
-                continue
-            told, line = member.view.model(move.entry.id), self.board.line(move.entry.id)
-            if line is not None and told is not None:
-                line.show(told.done_bytes, told.total_bytes)
 
     def _lease_now(self, acquire: Acquire) -> None:
         """Lease it one of the nodes that can answer it; it waits for none."""
@@ -306,99 +298,13 @@ class Loading:
         )
         line.show(0, 0)
         log.info("loading", model=line.entry.id, node=found.node, why=found.why)
-        self.start(move)
+        self.moving.start(move)
         self._end_turn(line.key)
 
-    def start(self, move: Move) -> None:
-        member = self.members[move.node]
-        member.changing.update(move.models)
-        self.board.moves.append(move)
-        self.nursery.start_soon(partial(carry_out, move, member.port, self.tell))
-
-    def having(self, model: str, node: str | None) -> list[Member]:
-        """The nodes, or the one that is meant, on which the model is or comes."""
-        coming = {move.node for move in self.board.moves if move.entry and move.entry.id == model}
-        named = self.members if node is None else [self.members[node]]
-        return [member for member in named if member.name in coming or member.stays.get(model)]
-
-    def give_up_on_lost(self, seconds: float) -> None:
-        """End what nodes were asked to do that have not answered for so long."""
-        for move in self.board.moves:
-            lost_at = self.members[move.node].lost_at
-            if lost_at is not None and self.now() >= lost_at + seconds and not move.lost:
-                move.lost = self.members[move.node].view.why_down or "it does not answer"
-                move.scope.cancel()
-
     def moved(self, moved: Moved) -> None:
-        """A move is over: take what came of it, and serve those that waited."""
-        move, member, now = moved.move, self.members[moved.move.node], self.now()
-        self.board.moves.remove(move)
-        member.changing.subtract(move.models)
-        member.changing += type(member.changing)()
-        member.changed_at = move.ended_at
-        for victim in move.gone:
-            self.members.gone(member, victim)
-            member.of(victim).left_at = now
-            self.metrics.evicted(victim, move.node, move.cause)
-            log.info("model left", model=victim, node=move.node, cause=move.cause)
-        if moved.view is not None:
-            self.members.seen(moved.view, now)
-        else:
-            member.is_stale = True
-        if move.refused:
-            self._stayed(member, move.refused, moved)
-        elif moved.error is not None and move.entry is not None:
-            self._not_loaded(move, member, move.entry, moved.error)
-        elif move.entry is not None:
-            self._loaded(move, member, move.entry)
+        """A move is over: serve those that waited for it."""
+        self.moving.ended(moved)
         self.sweep()
-
-    def _stayed(self, member: Member, victim: str, moved: Moved) -> None:
-        """The node would not let a model go: it is busy, or nobody came for it yet."""
-        stay = member.stays.get(victim)
-        if stay is None:
-            return
-        stay.stays_until = self.now() + BUSY_SECONDS
-        told = moved.view.model(victim) if moved.view else None
-        runs = told is None or told.in_flight or told.queue_depth or member.open[victim]
-        stay.is_unclaimed = not runs
-        log.info("model stays", model=victim, node=member.name, unclaimed=stay.is_unclaimed)
-
-    def _loaded(self, move: Move, member: Member, entry: CatalogueModel) -> None:
-        model = entry.id
-        self.members.loaded(member, model, self.now(), move.asked_at)
-        member.load_ended(model, move.load_seconds)
-        self.metrics.fleet_load_ended(model, member.name, "loaded", move.load_seconds)
-        if move.for_requests and member.view.kind != "local":  # a node here counts it itself
-            self.metrics.cold_start(model, member.name)
-        log.info("loaded", model=model, node=member.name, seconds=round(move.load_seconds, 3))
-        if line := self.board.line(model):
-            line.turn_begins()
-
-    def _not_loaded(
-        self, move: Move, member: Member, entry: CatalogueModel, error: HelexaError
-    ) -> None:
-        model, learned = entry.id, member.of(entry.id)
-        self.metrics.fleet_load_ended(model, member.name, "failed")
-        lines = [
-            line for node in (None, member.name) if (line := self.board.lines.get((model, node)))
-        ]
-        if isinstance(error, InsufficientVram) and error.retry_after != math.inf:
-            learned.required_mb = int(error.details.get("required_mb") or learned.required_mb)
-            learned.full_with, learned.said = frozenset(member.stays), error
-            for line in lines:
-                line.tries += 1
-            if all(line.tries < MOST_TRIES for line in lines):
-                log.info("no room", model=model, node=member.name, reason=error.message)
-                return
-        failure = member.load_failed(model, error, self.now())
-        log.warning(
-            "not loaded",
-            model=model,
-            node=member.name,
-            reason=error.message,
-            retry_in=round(failure.rest(self.now())),
-        )
 
 
 def nobody(acquire: Acquire, is_somewhere: bool) -> HelexaError:

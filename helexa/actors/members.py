@@ -2,6 +2,7 @@
 
 import math
 from collections import Counter
+from collections.abc import Iterable
 
 from attrs import define, evolve, field, frozen
 
@@ -11,6 +12,9 @@ from helexa.errors import HelexaError
 from helexa.fleet import breaker
 from helexa.fleet.backoff import Failure, failed
 from helexa.fleet.breaker import Breaker
+from helexa.fleet.catalogue import CatalogueModel
+from helexa.fleet.entry import ModelEntry
+from helexa.fleet.planning import files_on
 from helexa.fleet.view import ModelView, NodeView
 from helexa.nodes.port import NodePort
 
@@ -30,6 +34,8 @@ class Learned:
     failure: Failure | None = None
     full_with: frozenset[str] | None = None  # the models beside which the node had no room for it
     said: HelexaError | None = None  # that there was none
+    told: ModelEntry | None = None  # by the node: of its files, then while it was loaded last
+    is_asked: bool = False  # whether it was asked what it knows of those files
 
 
 @define(eq=False)
@@ -74,7 +80,7 @@ class Member:
     open: Counter[str] = field(factory=Counter)  # leases by model
     others: Counter[str] = field(factory=Counter)  # requests of others by model, as seen last
     left_at: dict[str, float] = field(factory=dict)  # when the last lease of a model ended
-    changed_at: float = 0.0  # when the last load or unload ended
+    changed_at: float = 0.0  # when a load or unload ended, or a request found that it is otherwise
     cycles: int = 0  # loads since its memory was mended last
 
     @property
@@ -104,19 +110,23 @@ class Member:
     # -- what it tells ---------------------------------------------------------------------------
 
     def seen(self, view: NodeView, now: float) -> bool:
-        """Take what the node tells; False for what was asked before its models changed last."""
+        """Take what the node tells; False for what was asked before something changed."""
         if view.seen_at < self.changed_at:
             return False
-        has_new_files = view.stored != self.view.stored
+        has_new_files, was_lost = view.stored != self.view.stored, self.lost_at is not None
         self.view, self.is_known, self.lost_at, self.is_stale = view, True, None, False
         self.breaker = breaker.looked(self.breaker, view.up, now)
         loaded = {each.entry.id: each for each in view.models if each.entry.loaded}
         self.stays = {
             model: self.stays.get(model) or Stay(now, now, now) for model in sorted(loaded)
         }
+        for model, each in loaded.items():
+            self.of(model).told = each.entry
         for model, learned in self.learned.items():
             if has_new_files or model in loaded:  # what failed before may go well now
                 learned.failure = None
+            if has_new_files or was_lost:
+                learned.is_asked = False
         self.others = Counter(
             {model: self._others(each) for model, each in loaded.items() if self._others(each) > 0}
         )
@@ -124,6 +134,22 @@ class Member:
             self.stays[model].last_used = now
             self.stays[model].is_unclaimed = False
         return True
+
+    def to_ask(self, models: Iterable[CatalogueModel]) -> list[CatalogueModel]:
+        """Those that it says it has the files of, and has not told of; they count as asked from now on."""
+        if self.view.stored is None:
+            return []
+        found = [
+            entry
+            for entry in models
+            if not entry.is_script
+            and files_on(entry, self.view)
+            and not self.of(entry.id).is_asked
+            and self.of(entry.id).told is None
+        ]
+        for entry in found:
+            self.of(entry.id).is_asked = True
+        return found
 
     def _others(self, model: ModelView) -> int:
         """Requests there that are not leased by this fleet, unless it has just had some there itself."""
@@ -141,6 +167,10 @@ class Member:
         """It is taken for lost until it is seen again."""
         self.lost_at = now if self.lost_at is None else self.lost_at
         self.view = evolve(self.view, up=False, why_down=why)
+
+    def changed(self, at: float) -> None:
+        """What is told by a look that was asked before is out of date."""
+        self.changed_at = max(self.changed_at, at)
 
     def loaded(self, model: str) -> bool:
         view = self.view.model(model)

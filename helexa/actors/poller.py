@@ -16,7 +16,7 @@ log = logs.get("helexa.fleet")
 
 LOOK_SECONDS = 10.0  # for one look, however little of it comes at a time
 LONGEST_PAUSE_SECONDS = 30.0  # between looks at a node that is down
-LEAST_PAUSE_SECONDS = 0.2  # however often it is poked
+LEAST_PAUSE_SECONDS = 0.2  # however small poll_seconds is
 LOOKS_PER_SECOND = (
     32  # at all nodes together: of so many that this binds, each is looked at less often
 )
@@ -45,11 +45,6 @@ class Poller:
         self._watcher = watcher
         self._seconds = max(poll_seconds, len(ports) / LOOKS_PER_SECOND)
         self._uniform = uniform
-        self._pokes = {port.name: trio.Event() for port in ports}
-
-    def poke(self, node: str) -> None:
-        """Look at the node at once, or again once the look that is under way is over.  Never waits."""
-        self._pokes[node].set()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         async with trio.open_nursery() as nursery:
@@ -61,13 +56,10 @@ class Poller:
         num_failures, before = 0, None
         await trio.sleep(after)
         while True:
-            self._pokes[port.name] = trio.Event()
             why = await self._look(port)
             tell(port.name, why, before)
             num_failures, before = (0 if why is None else num_failures + 1), why
-            await trio.sleep(LEAST_PAUSE_SECONDS)
-            with trio.move_on_after(self._pause(num_failures) - LEAST_PAUSE_SECONDS):
-                await self._pokes[port.name].wait()
+            await trio.sleep(self._pause(num_failures))
 
     async def _look(self, port: NodePort) -> str | None:
         """Why the node is lost, None if it is not; the watcher knows already."""

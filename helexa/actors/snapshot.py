@@ -9,7 +9,7 @@ from helexa.fleet import breaker
 from helexa.fleet.catalogue import CatalogueModel
 from helexa.fleet.entry import ModelStatus
 from helexa.fleet.placement import Room
-from helexa.fleet.planning import files_on, runs_on
+from helexa.fleet.planning import files_on, runs_on, spans
 from helexa.fleet.rotation import protected_until, rests_until
 from helexa.fleet.routing import Option
 from helexa.fleet.site import ANY, Out, Resident, Site, Standing
@@ -66,14 +66,13 @@ def site_of(
     required = learned.required_mb or required_mb
     seconds = learned.load_seconds or START_SECONDS + required / MB_PER_SECOND
     has_files = files_on(waiter.entry, view)
-    there = [each for each in view.models if each.entry.status not in ("unloaded", "failed")]
     return Site(
         member.name,
         tuple(Room(d.index, d.name, d.total_mb, d.free_mb) for d in view.devices if not d.poisoned),
         tuple(
             resident_of(member, each, waiter, now)
-            for each in there
-            if each.entry.id != waiter.entry.id
+            for each in view.models
+            if each.is_there and each.entry.id != waiter.entry.id
         ),
         required,
         seconds,
@@ -98,12 +97,16 @@ def loading_on(member: Member) -> frozenset[int]:
 def out_of(member: Member, entry: CatalogueModel, now: float, has_files: bool) -> Out | None:
     """Why the node is out of question, whatever room it has."""
     view, failure = member.view, member.of(entry.id).failure
+    down = Out("down", f"is down ({view.why_down or 'it does not answer'})")
     if not view.can_load:
-        return Out("never", "only has what it has")
+        had_it = not view.up and view.model(entry.id) is not None
+        return down if had_it else Out("never", "only has what it has")
     if not runs_on(entry, view):
         return Out("never", f"has no harness {entry.harness}")
+    if not spans(entry, view):
+        return Out("never", f"runs no model on {entry.min_devices} devices as large as it needs")
     if not view.up:
-        return Out("down", f"is down ({view.why_down or 'it does not answer'})")
+        return down
     if member.is_stale:
         return Out("passing", "is being looked at again")
     if member.draining:

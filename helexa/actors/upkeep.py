@@ -1,27 +1,20 @@
 """What the fleet does without being asked: pinned models come up, unused ones leave, memory is mended."""
 
-from attrs import define, field, frozen
+from collections.abc import Iterator
+
+from attrs import define, field
 
 from helexa import logs
-from helexa.actors.lines import LoadAsk
+from helexa.actors.lines import Key, LoadAsk
 from helexa.actors.loading import Loading
 from helexa.actors.members import Member
 from helexa.actors.moves import Move
-from helexa.errors import HelexaError
+from helexa.fleet.activation import ActivationView
+from helexa.fleet.backoff import Failure, failed
 from helexa.fleet.catalogue import CatalogueModel
 from helexa.fleet.view import Activation
 
 log = logs.get("helexa.fleet")
-
-
-@frozen
-class ActivationView:
-    """How far a gateway is with the models of its start, and with those that are pinned."""
-
-    state: Activation = "starting"
-    loading: tuple[str, ...] = ()
-    pending: tuple[str, ...] = ()
-    failed: tuple[str, ...] = ()
 
 
 @define(eq=False)
@@ -31,7 +24,7 @@ class Upkeep:
     _loading: Loading
     _preload: list[CatalogueModel]
     _coming: list[LoadAsk] = field(factory=list, init=False)
-    _failed: dict[str, HelexaError] = field(factory=dict, init=False)
+    _failed: dict[Key, Failure] = field(factory=dict, init=False)
 
     def look(self) -> None:
         """Begin what is due."""
@@ -46,17 +39,31 @@ class Upkeep:
     @property
     def activation(self) -> ActivationView:
         loading = tuple(dict.fromkeys(ask.entry.id for ask in self._coming))
-        pending = tuple(entry.id for entry in self._preload)
+        missing = (entry for entry, _ in self._missing())
+        pending = dict.fromkeys(entry.id for entry in (*self._preload, *missing))
         is_known = self._loading.members.are_known
         state: Activation = "loading" if loading or pending else "ready" if is_known else "starting"
-        return ActivationView(state, loading, pending, tuple(self._failed))
+        return ActivationView(
+            state,
+            loading,
+            tuple(model for model in pending if model not in loading),
+            tuple(dict.fromkeys(model for model, node in self._failed if self._lacks(model, node))),
+        )
+
+    def _lacks(self, model: str, node: str | None) -> bool:
+        """Whether what did not come up is still to do so, and is not there."""
+        if node is not None and not self._loading.pins.has(model, node):
+            return False
+        having = self._loading.members.having(model)
+        return not any(each.loaded(model) for each in having if node in (None, each.name))
 
     def _is_over(self, ask: LoadAsk) -> bool:
-        if ask.reply.given and ask.reply.error is not None:
-            self._failed[ask.entry.id] = ask.reply.error
-            log.error("model not brought up", model=ask.entry.id, reason=ask.reply.error.message)
+        key, error = (ask.entry.id, ask.node), ask.reply.error
+        if ask.reply.given and error is not None:
+            self._failed[key] = failed(self._failed.get(key), error, self._loading.now())
+            log.error("model not brought up", model=ask.entry.id, reason=error.message)
         elif ask.reply.given:
-            self._failed.pop(ask.entry.id, None)
+            self._failed.pop(key, None)
         return ask.reply.given
 
     def _bring_up(self) -> None:
@@ -65,15 +72,21 @@ class Upkeep:
             self._want(self._preload.pop(0), None, "preload")
 
     def _keep_pinned(self) -> None:
-        """One at a time on each node."""
+        """One at a time on each node, once that is done with its own."""
+        for entry, member in self._missing():
+            if member.view.activation == "ready" and not self._is_coming_to(member):
+                self._want(entry, member.name, "pin")
+
+    def _missing(self) -> Iterator[tuple[CatalogueModel, Member]]:
+        """Pinned models, each with a node that is to have it, and could have it loaded now."""
         now = self._loading.now()
         for entry, node in self._loading.pins.wanted():
-            member = self._loading.members.get(node)
-            if member is None or not member.is_open(now) or member.view.activation != "ready":
+            member, failure = self._loading.members.get(node), self._failed.get((entry.id, node))
+            if member is None or not member.is_open(now) or (failure and failure.rest(now)):
                 continue
-            is_there = member.view.model(entry.id) is not None or member.changing[entry.id]
-            if not (is_there or member.rests(entry.id, now) or self._is_coming_to(member)):
-                self._want(entry, node, "pin")
+            told = member.view.model(entry.id)
+            if not (told and told.is_there) and not member.changing[entry.id]:
+                yield entry, member
 
     def _is_coming_to(self, member: Member) -> bool:
         return any(ask.node == member.name for ask in self._coming)
@@ -94,7 +107,7 @@ class Upkeep:
                 rested = max(stay.last_used, stay.stays_until)
                 if now >= rested + ttl and self._may_leave(member, model):
                     move = Move(member.name, None, (model,), cause="ttl")
-                    self._loading.start(move)
+                    self._loading.moving.start(move)
 
     def _may_leave(self, member: Member, model: str) -> bool:
         loading = self._loading
@@ -120,4 +133,4 @@ class Upkeep:
             for model in sorted(member.stays):
                 if entry := self._loading.shelf.catalogue.resolve(model):
                     move = Move(member.name, entry, (model,), cause="defrag")
-                    self._loading.start(move)
+                    self._loading.moving.start(move)

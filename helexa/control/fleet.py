@@ -8,6 +8,7 @@ from attrs import asdict, frozen
 from helexa.actors.fleet import Fleet
 from helexa.control.protocol import Args, Json
 from helexa.control.server import Verb
+from helexa.errors import ModelNotFound
 from helexa.fleet.view import DeviceView, ModelView, NodeView
 from helexa.shelf import Shelf
 from helexa.wire.models import write_node_entry
@@ -59,19 +60,40 @@ class FleetVerbs:
         moved = await self.fleet.drain(node, not args.flag("off"))
         if args.flag("off"):
             return {"message": f"{node} takes requests again"}
-        also = f"; {', '.join(moved)} is loaded elsewhere" if moved else ""
+        also = f"; to be loaded elsewhere: {', '.join(moved)}" if moved else ""
         return {"message": f"{node} gets no more requests and finishes those in hand{also}"}
 
     # -- nodes as they were seen last ----------------------------------------------------------------
 
     def nodes(self) -> list[dict[str, Any]]:
-        return [node_json(view) for view in self.fleet.views]
+        return [
+            node_json(view)
+            | {
+                "draining": self.fleet.is_draining(view.name),
+                "models": list(self.models_of(view)),
+            }
+            for view in self.fleet.views
+        ]
 
     def models(self, node: str | None) -> Iterator[dict[str, Any]]:
-        """The models of one node or of all, each as its node tells of it."""
-        for view in self.fleet.views:
-            if node in (None, view.name):
-                yield from (model_json(view, model) for model in view.models)
+        """The models of one node or of all, each as its node tells of it.  NotFound for no such node."""
+        for view in self.fleet.views if node is None else [self.fleet.view(node)]:
+            yield from self.models_of(view)
+
+    def check_not_elsewhere(self, model: str) -> None:
+        """ModelNotFound with the nodes that have the model, if any do."""
+        nodes = ", ".join(view.name for view in self.fleet.views if view.up and view.model(model))
+        if nodes:
+            raise ModelNotFound(
+                f"model {model} is not on this node; name the one that is meant with --node: {nodes}",
+                param="node",
+            )
+
+    def models_of(self, view: NodeView) -> Iterator[dict[str, Any]]:
+        """None of a node that is down: nobody knows what it has."""
+        for model in view.models if view.up else ():
+            is_pinned = self.fleet.is_pinned(model.entry.id, view.name)
+            yield model_json(view, model) | {"pinned": is_pinned}
 
 
 def node_json(view: NodeView) -> dict[str, Any]:
@@ -85,7 +107,6 @@ def node_json(view: NodeView) -> dict[str, Any]:
         "activation": view.activation,
         "stored": None if view.stored is None else sorted(view.stored),
         "devices": [device_json(device) for device in view.devices],
-        "models": [model_json(view, model) for model in view.models],
     }
 
 

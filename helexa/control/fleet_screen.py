@@ -21,18 +21,24 @@ def nodes(found: list[Json], *, plain: bool = False) -> list[str]:
 
 def node_row(node: Json, device: Json, *, is_first: bool, plain: bool) -> tuple[Any, ...]:
     named = f"{device.get('index', '?')} {device.get('name', '')}".rstrip() if device else None
-    taken = memory(device, plain=plain) if device else None
+    taken = memory(device, plain=plain) if device and node.get("up") else None
     if not is_first:
         return ("", "", named, taken, "", poisoned(device))
     stored = node.get("stored")
     return (
         node.get("name"),
-        "up" if node.get("up") else "down",
+        state(node),
         named,
         taken,
         None if stored is None else len(stored),
         node.get("why_down") or poisoned(device),
     )
+
+
+def state(node: Json) -> str:
+    if not node.get("up"):
+        return "down"
+    return "draining" if node.get("draining") else "up"
 
 
 def models(found: list[Json]) -> list[str]:
@@ -46,7 +52,7 @@ def models(found: list[Json]) -> list[str]:
             model.get("queue_depth"),
             (model.get("limit") or {}).get("input"),
             (model.get("limit") or {}).get("output"),
-            model.get("error") or "",
+            remarks(model),
         )
         for node in others(found)
         for model in node.get("models") or []
@@ -55,8 +61,19 @@ def models(found: list[Json]) -> list[str]:
     return table(("NODE", "MODEL", "STATUS", *counts, ""), rows) if rows else []
 
 
+def remarks(model: Json) -> str:
+    """What is out of the ordinary with a model."""
+    alone, is_pinned = model.get("alone"), model.get("pinned") is True
+    found = (model.get("error"), alone and f"one at a time: {alone}", is_pinned and "pinned")
+    return "; ".join(str(each) for each in found if each)
+
+
 def others(found: list[Json]) -> list[Json]:
     return [node for node in found if node.get("kind") != OWN]
+
+
+def is_own_draining(found: list[Json]) -> bool:
+    return any(node.get("kind") == OWN and node.get("draining") is True for node in found)
 
 
 def poisoned(device: Json) -> str:

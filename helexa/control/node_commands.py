@@ -5,6 +5,7 @@ import json
 from typing import Any
 
 from helexa.control.asking import Json, reading, show
+from helexa.control.fleet_screen import state
 from helexa.control.layout import duration, table
 from helexa.escape import escape
 
@@ -32,7 +33,7 @@ def node_lines(found: list[Json]) -> list[str]:
         (
             node.get("name"),
             node.get("kind"),
-            "up" if node.get("up") else "down",
+            state(node),
             node.get("breaker"),
             node.get("version") or None,
             node.get("devices"),

@@ -22,6 +22,7 @@ class Watched(Protocol):
     @property
     def views(self) -> tuple[NodeView, ...]: ...
     def breaker_of(self, node: str) -> Breaker: ...
+    def is_draining(self, node: str) -> bool: ...
 
 
 @frozen(eq=False)
@@ -41,6 +42,7 @@ class NodeVerbs:
         now = trio.current_time()
         for view in self.watched.views:
             told = watched_json(view, self.watched.breaker_of(view.name), now)
+            told["draining"] = self.watched.is_draining(view.name)
             client = self.clients.get(view.name)
             yield told | {"url": view.url or (client.endpoint if client else "")}
 
@@ -72,6 +74,6 @@ def watched_json(view: NodeView, breaker: Breaker, now: float) -> dict[str, Any]
         "breaker": breaker.state,
         "retry_in_secs": round(max(0.0, breaker.retry_at - now), 1) if is_open else 0.0,
         "devices": len(view.devices),
-        "loaded": [model.entry.id for model in view.models if model.entry.loaded],
+        "loaded": [model.entry.id for model in view.models if view.up and model.entry.loaded],
         "seen_secs_ago": round(now - view.seen_at, 1) if view.seen_at else None,
     }

@@ -22,6 +22,7 @@ def status(told: Json, *, plain: bool = False) -> str:
         list(heading(told)),
         list(roles(told)),
         devices(told.get("devices") or [], plain=plain),
+        abilities(told.get("devices") or []),
         models(told.get("models") or []),
         fleet_screen.nodes(told.get("nodes") or [], plain=plain),
         fleet_screen.models(told.get("nodes") or []),
@@ -48,7 +49,8 @@ def heading(told: Json) -> Iterator[str]:
 def roles(told: Json) -> Iterator[str]:
     for role in ROLES:
         if url := (told.get(role) or {}).get("url"):
-            yield f"{role:<8} {escape(url)}"
+            is_draining = role == "node" and fleet_screen.is_own_draining(told.get("nodes") or [])
+            yield f"{role:<8} {escape(url)}{'  draining' if is_draining else ''}"
 
 
 def devices(found: list[Json], *, plain: bool) -> list[str]:
@@ -66,6 +68,36 @@ def devices(found: list[Json], *, plain: bool) -> list[str]:
     return table(("DEVICE", "MEMORY", ">LOAD", ">TEMP", ">POWER", ""), rows) if rows else []
 
 
+def abilities(found: list[Json]) -> list[str]:
+    """What each device computes in, keeps weights in and attends with, and why not otherwise."""
+    rows = [
+        (str(device.get("index", "?")), numbers(can), *can_and_cannot(can))
+        for device in found
+        if (can := device.get("abilities"))
+    ]
+    return table(("DEVICE", "NUMBERS", "WEIGHTS", "ATTENTION", ""), rows) if rows else []
+
+
+def numbers(can: Json) -> str:
+    """The format that models are computed in, and the others that the device is made for."""
+    others = [name for name, why in ways(can, "dtypes") if not why and name != can.get("dtype")]
+    used = str(can.get("dtype", "?"))
+    return f"{used} (also {', '.join(others)})" if others else used
+
+
+def can_and_cannot(can: Json) -> tuple[str, str, str]:
+    weights, attention = (
+        ", ".join(name for name, why in ways(can, what) if not why)
+        for what in ("weights", "attention")
+    )
+    reasons = [why for what in ("dtypes", "weights", "attention") for _, why in ways(can, what)]
+    return weights, attention, "; ".join(filter(None, reasons))
+
+
+def ways(can: Json, what: str) -> list[tuple[str, str]]:
+    return list((can.get(what) or {}).items())
+
+
 def unit(value: float | None, name: str) -> str | None:
     return None if value is None else f"{value:.0f} {name}"
 
@@ -75,34 +107,34 @@ def note(device: Json) -> str:
 
 
 def models(found: list[Json]) -> list[str]:
-    rows = [
-        (
-            model.get("id"),
-            model.get("status"),
-            ",".join(map(str, model.get("devices") or [])) or None,
-            gigabytes(model["vram_used_mb"]) if model.get("vram_used_mb") else None,
-            model.get("in_flight"),
-            model.get("queue_depth"),
-            (model.get("limit") or {}).get("input"),
-            (model.get("limit") or {}).get("output"),
-            kv(model),
-            rate(model.get("tokens_per_second")),
-            model.get("error") or alone(model),
-        )
-        for model in found
-    ]
+    """Each with its node where there are several."""
+    has_nodes = len({str(model["node"]) for model in found if model.get("node")}) > 1
+    rows = [(*([model.get("node")] * has_nodes), *model_row(model)) for model in found]
     counts = (">MEMORY", ">RUNNING", ">WAITING", ">INPUT", ">OUTPUT", ">KV", ">TOK/S")
-    return table(("MODEL", "STATUS", "DEVICE", *counts, ""), rows) if rows else []
+    headers = (*(["NODE"] * has_nodes), "MODEL", "STATUS", "DEVICE", *counts, "")
+    return table(headers, rows) if rows else []
+
+
+def model_row(model: Json) -> tuple[Any, ...]:
+    return (
+        model.get("id"),
+        model.get("status"),
+        ",".join(map(str, model.get("devices") or [])) or None,
+        gigabytes(model["vram_used_mb"]) if model.get("vram_used_mb") else None,
+        model.get("in_flight"),
+        model.get("queue_depth"),
+        (model.get("limit") or {}).get("input"),
+        (model.get("limit") or {}).get("output"),
+        kv(model),
+        rate(model.get("tokens_per_second")),
+        fleet_screen.remarks(model),
+    )
 
 
 def kv(model: Json) -> str | None:
     """Tokens in the KV pool of those that it has room for."""
     total = model.get("kv_pool_tokens")
     return f"{model.get('kv_tokens', 0)}/{total}" if total else None
-
-
-def alone(model: Json) -> str:
-    return f"one at a time: {model['alone']}" if model.get("alone") else ""
 
 
 def rate(value: float | None) -> str | None:
@@ -232,4 +264,4 @@ def plan(told: Json) -> Iterator[str]:
         )
         yield escape(f"evicts   {', '.join(names)}")
     if seconds_left := told.get("expected_seconds"):
-        yield f"expected {duration(seconds_left)}"
+        yield f"expected {duration(round(seconds_left))}"

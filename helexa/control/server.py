@@ -106,7 +106,10 @@ class Server:
         verb = self.verbs.get(name)
         if verb is None:
             known = ", ".join(sorted(self.verbs))
-            raise NotFound(f"this helexa knows no verb {name[:40]!r}; it knows {known}")
+            raise NotFound(
+                f"this helexa does not answer {name[:40]!r}, but {known}; "
+                "keys, budgets and nodes are asked of a gateway"
+            )
         peer = peer_of(stream.socket)
         if verb.changes and not may_change(peer, os.getuid(), self.group):
             raise Forbidden(

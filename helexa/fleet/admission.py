@@ -50,7 +50,6 @@ class Standing:
     weight: int  # of the principal, in `weights`, those of all who wait
     weights: int
     own_waiting: int
-    own_share: int  # of the places in the queue
 
 
 @define(eq=False)
@@ -144,7 +143,6 @@ class Line:
             own.weight if own.waiting else ticket.share.weight,
             self._weights + (0 if own.waiting else ticket.share.weight),
             own.waiting,
-            self._own_share(ticket),
         )
 
     # -- how many --------------------------------------------------------------------------------

@@ -98,6 +98,6 @@ def choose(wanted: str, found: Choices, speeds: Speeds) -> Choice:
 
 
 def told(measured: Speeds) -> str:
-    """The times, the shortest first."""
-    each = sorted(measured.items(), key=lambda item: item[1])
-    return "measured: " + ", ".join(f"{quant} {seconds:.2g} s" for quant, seconds in each)
+    """The times to two digits, the shortest first."""
+    each = sorted((float(f"{seconds:.2g}"), quant) for quant, seconds in measured.items())
+    return "measured: " + ", ".join(f"{quant} {seconds:g} s" for seconds, quant in each)

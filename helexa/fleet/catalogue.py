@@ -42,11 +42,6 @@ def is_directory(tokenizer: str) -> bool:
     return tokenizer.startswith(("/", "./", "../"))
 
 
-def one_device(_: object, __: object, value: int) -> None:
-    if value != 1:
-        raise Unfit("1, as a model runs on one device", value)
-
-
 def share(_: object, __: object, value: float | None) -> None:
     """Of nothing at all no token could be drawn."""
     if value is not None and not 0 < value <= 1:
@@ -66,6 +61,15 @@ class Cost:
     output: float = field(default=0.0, validator=not_negative)
     cache_read: float | None = field(default=None, validator=not_negative)
     cache_write: float | None = field(default=None, validator=not_negative)
+
+
+@frozen
+class StatedLimit:
+    """What another fleet's catalogue says of a context, in tokens: nodes tell what they really have."""
+
+    context: int = 0
+    input: int = 0
+    output: int = 0
 
 
 @frozen
@@ -90,7 +94,8 @@ class CatalogueModel:
     model computes them.  `download` says whether a request may
     bring the files in, or only an operator.  `script` (a file of rules) and `tokenizer` are a script
     model's; "" is the demo model's tokenizer.  `max_context`, `output_reserve`, `kv_budget_mb` (all of the
-    KV pool) and `prefill_limit_seconds` bound the context; 0 leaves each out.  It is kept loaded on the
+    KV pool) and `prefill_limit_seconds` bound the context; 0 leaves each out, and `limit` is read but not
+    used.  One of more `min_devices` than 1 runs on neurons alone.  It is kept loaded on the
     nodes in `pinned_on`; elsewhere it leaves after `ttl_seconds` (0: never) without a request, or when a
     model needs its room, and one of higher `priority` later.
     """
@@ -106,7 +111,7 @@ class CatalogueModel:
     download: Literal["never", "on_demand"] = "never"
     vram_mb: int = field(default=0, validator=not_negative)
     min_device_vram_mb: int = field(default=0, validator=not_negative)
-    min_devices: int = field(default=1, validator=one_device)
+    min_devices: int = field(default=1, validator=between(1, 64))
     pinned_on: tuple[str, ...] = field(default=(), validator=checks.names)
     ttl_seconds: float = field(default=0.0, validator=not_negative)
     priority: int = 0
@@ -117,6 +122,7 @@ class CatalogueModel:
     kv_budget_mb: int = field(default=0, validator=not_negative)
     prefill_limit_seconds: float = field(default=PREFILL_SECONDS, validator=not_negative)
     cost: Cost | None = None
+    limit: StatedLimit = StatedLimit()
     sampling: SamplingDefaults = SamplingDefaults()
 
     @property

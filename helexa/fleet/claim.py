@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from attrs import evolve, frozen
 
 from helexa.engine.orders import Dtype, Quant
-from helexa.errors import InsufficientVram
+from helexa.errors import InsufficientVram, ModelNotFound
 from helexa.fleet.dtype import BYTES
 from helexa.fleet.known import Known
 from helexa.fleet.limits import PrefillRate, Terms, Windows, pool_tokens, windows_beside
@@ -61,9 +61,15 @@ def claim_of(
 ) -> Claim:
     """What a load in `dtype`, packed as `quant` says, asks for; the entry's `vram_mb` overrules that.
 
-    InsufficientVram where the operator's budget is too small for the shortest context.
+    InsufficientVram where the operator's budget is too small for the shortest context, ModelNotFound where
+    the model is for several devices together.
     """
     entry, size = known.entry, known.size
+    if entry.min_devices > 1:
+        raise ModelNotFound(
+            f"model {known.id} is for {entry.min_devices} devices together: this node runs a model on one",
+            param="model",
+        )
     terms = evolve(
         known.terms,
         kv_bytes_per_token=size.kv_bytes_per_token(dtype, known.terms.kv_dtype),

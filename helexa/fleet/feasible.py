@@ -5,14 +5,15 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from helexa.fleet.catalogue import CatalogueModel
 from helexa.fleet.planning import could_load
-from helexa.fleet.view import NodeView
+from helexa.fleet.view import NodeKind, NodeView
 
-# All of a node that the question depends on: whether it loads, its harnesses, the sizes of its devices.
-Make = tuple[bool, tuple[str, ...], tuple[int, ...]]
+# All of a node that the question depends on: its kind, whether it loads, its harnesses, its devices' sizes.
+Make = tuple[NodeKind, bool, tuple[str, ...], tuple[int, ...]]
 
 
 def make_of(view: NodeView) -> Make:
-    return view.can_load, view.harnesses, tuple(device.total_mb for device in view.devices)
+    sizes = tuple(device.total_mb for device in view.devices)
+    return view.kind, view.can_load, view.harnesses, sizes
 
 
 def feasible_on(

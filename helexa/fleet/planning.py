@@ -38,7 +38,8 @@ def plan(
 def offers(entry: CatalogueModel, site: Site, strategy: Strategy) -> list[Offer | Out]:
     if site.out is not None:
         return [site.out]
-    return [offer(entry, site, room, strategy) for room in site.rooms or (ANY,)]
+    rooms = site.rooms if entry.min_devices == 1 else ()  # of several together the node tells
+    return [offer(entry, site, room, strategy) for room in rooms or (ANY,)]
 
 
 def offer(entry: CatalogueModel, site: Site, room: Room, strategy: Strategy) -> Offer | Out:
@@ -166,10 +167,19 @@ def runs_on(entry: CatalogueModel, view: NodeView) -> bool:
     return not view.harnesses or bool(wanted & set(view.harnesses))
 
 
+def spans(entry: CatalogueModel, view: NodeView) -> bool:
+    """Whether the node has as many devices for the model as it needs; only neurons use several for one."""
+    large = [each for each in view.devices if each.total_mb >= entry.min_device_vram_mb]
+    is_enough = not view.devices or len(large) >= entry.min_devices
+    return entry.min_devices == 1 or (view.kind == "neuron" and is_enough)
+
+
 def could_load(entry: CatalogueModel, view: NodeView) -> bool:
     """Whether the node could ever have the model, empty, as far as it and the catalogue tell."""
-    if not (view.can_load and runs_on(entry, view)):
+    if not (view.can_load and runs_on(entry, view) and spans(entry, view)):
         return False
+    if entry.min_devices > 1:
+        return True
     rooms = [Room(each.index, each.name, each.total_mb, each.total_mb) for each in view.devices]
     site = Site(view.name, required_mb=entry.vram_mb)
     return not rooms or any(never_fits(entry, site, room) is None for room in rooms)

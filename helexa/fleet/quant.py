@@ -23,9 +23,7 @@ NEAREST: dict[str, Quant] = {
 }
 
 
-Shape: TypeAlias = tuple[
-    int, int, int
-]  # rows and columns of a matrix, and how many there are of it
+Shape: TypeAlias = tuple[int, int, int]  # rows and columns of a matrix, and how many of it
 
 
 @frozen

@@ -42,6 +42,11 @@ class ModelView:
     done_bytes: int = 0
     total_bytes: int = 0
 
+    @property
+    def is_there(self) -> bool:
+        """Whether it has memory, or is about to get it."""
+        return self.entry.status not in ("unloaded", "failed")
+
 
 @frozen
 class NodeView:

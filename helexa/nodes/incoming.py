@@ -20,7 +20,7 @@ BROKEN = (*GONE, trio.TooSlowError, Garbled)
 
 
 class UpstreamLost(UpstreamError):
-    """The node went away in the middle of its answer."""
+    """The node went away in the middle of its answer, or before it and no other could give one."""
 
     code = "upstream_connection_error"
 

@@ -5,15 +5,17 @@ from contextlib import aclosing
 import trio
 from attrs import evolve, frozen
 
+from helexa import __version__
 from helexa.actors.admission import ModelGone
 from helexa.actors.device import DeviceStatus
 from helexa.actors.place import Asker, ModelState
-from helexa.conversation import Conversation, Events
+from helexa.conversation import Conversation, Events, Principal
 from helexa.errors import NotLoaded
 from helexa.fleet.catalogue import CatalogueModel
+from helexa.fleet.entry import ModelEntry
 from helexa.fleet.known import Known
 from helexa.fleet.view import DeviceView, ModelView, NodeView
-from helexa.host import Host, entry_of
+from helexa.host import Host, described, entry_of
 from helexa.messages import Prepare
 from helexa.nodes.asked import Prepared
 from helexa.trace import Trace
@@ -44,8 +46,12 @@ class LocalPort:
             activation=status.activation,
             harnesses=("torch", "script"),
             stored=await self.host.stored(),
+            version=__version__,
             seen_at=asked_at,
         )
+
+    async def tell(self, entry: CatalogueModel) -> ModelEntry:
+        return described(entry, await self.known(entry), "unloaded", None)
 
     async def load(self, entry: CatalogueModel, by: Asker = "request") -> None:
         await self.host.node.load(entry, by).reply.wait()
@@ -60,7 +66,7 @@ class LocalPort:
         known, prompts = prepared.known, prepared.prompts
         if prompts is None:  # its files were not here when it was asked
             known = await node.loaded(prepared.entry.id)
-            preparing = node.prepare(known, conversation)
+            preparing = node.prepare(known, conversation, trace.principal)
             async with aclosing(preparing.waiting(self.tick_seconds)) as waiting:
                 async for progress in waiting:
                     yield [progress]
@@ -80,13 +86,13 @@ class LocalPort:
         """What this host knows of the model from its files; a HelexaError where it has none."""
         return await self.host.node.known(entry)
 
-    def prepare(self, known: Known, conversation: Conversation) -> Prepare:
+    def prepare(self, known: Known, conversation: Conversation, principal: Principal) -> Prepare:
         """Begin to make the prompts; wait on the `reply` of what this returns."""
-        return self.host.node.prepare(known, conversation)
+        return self.host.node.prepare(known, conversation, principal)
 
-    async def count(self, known: Known, conversation: Conversation) -> int:
+    async def count(self, known: Known, conversation: Conversation, principal: Principal) -> int:
         """The tokens of the prompts that the conversation makes."""
-        return await self.host.node.count(known, conversation)
+        return await self.host.node.count(known, conversation, principal)
 
 
 def device_view(device: DeviceStatus) -> DeviceView:

@@ -6,6 +6,7 @@ from helexa.actors.place import Asker
 from helexa.conversation import Events
 from helexa.errors import ServiceUnavailable
 from helexa.fleet.catalogue import CatalogueModel
+from helexa.fleet.entry import ModelEntry
 from helexa.fleet.view import NodeView
 from helexa.nodes.asked import Prepared
 from helexa.trace import Trace
@@ -26,6 +27,9 @@ class NodePort(Protocol):
 
     async def look(self) -> NodeView:
         """What the node tells of itself now."""
+
+    async def tell(self, entry: CatalogueModel) -> ModelEntry | None:
+        """What the node knows of a model that need not be loaded; None where it tells no such things."""
 
     async def load(self, entry: CatalogueModel, by: Asker = "request") -> None:
         """Have the model loaded; ends when it is.  The node joins a load in progress.

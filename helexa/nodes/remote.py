@@ -13,10 +13,11 @@ from helexa.config.schema import RemoteNode
 from helexa.conversation import Events, Json
 from helexa.errors import HelexaError, ModelBusy, ServiceUnavailable, UpstreamMalformed
 from helexa.fleet.catalogue import CatalogueModel
+from helexa.fleet.entry import ModelEntry
 from helexa.fleet.view import ModelView, NodeView
 from helexa.nodes import relay, shapes
 from helexa.nodes.asked import Prepared
-from helexa.nodes.client import Client, Whole
+from helexa.nodes.client import ANSWER_SECONDS, Client, Whole
 from helexa.nodes.port import NodeLost
 from helexa.nodes.refusals import operation_error
 from helexa.nodes.shapes import Discovered
@@ -27,6 +28,7 @@ from helexa.trace import Trace
 log = logs.get("helexa.fleet")
 
 DISCOVERY_SECONDS = 30.0  # between two looks at what rarely changes
+TELL_SECONDS = 60.0  # a large vocabulary may have to be read for it
 LOAD_SECONDS = 3600.0  # a large model from a slow disk; a lost node is noticed long before
 UNLOAD_SECONDS = 600.0  # a node lets running answers finish for as long as its drain_seconds
 
@@ -85,6 +87,14 @@ class RemotePort:
         self._discovered = shapes.read_discovery(found.body) if found else Discovered()
         if self._discovered.is_complete:
             self._discover_at = trio.current_time() + DISCOVERY_SECONDS
+
+    async def tell(self, entry: CatalogueModel) -> ModelEntry | None:
+        if self.node.kind != "helexa":
+            return None
+        source = quote(at_home(entry.source, self.name), safe="")
+        path = f"/models/{quote(entry.id, safe='')}/entry?source={source}"
+        answer = await self._get_or_none(path, TELL_SECONDS)
+        return shapes.read_model(parse_object(answer.body)).entry if answer else None
 
     # -- loading -------------------------------------------------------------------------------------
 
@@ -150,8 +160,8 @@ class RemotePort:
     async def _get(self, path: str) -> Whole:
         return self._accepted(await self.client.fetch("GET", path))
 
-    async def _get_or_none(self, path: str) -> Whole | None:
-        answer = await self.client.fetch("GET", path)
+    async def _get_or_none(self, path: str, seconds: float = ANSWER_SECONDS) -> Whole | None:
+        answer = await self.client.fetch("GET", path, seconds=seconds)
         return answer if answer.status == 200 else None
 
     async def _post(self, path: str, body: Json, seconds: float) -> Whole:

@@ -248,9 +248,9 @@ def devices(found: Discovered, health: Health) -> tuple[DeviceView, ...]:
 
 
 def with_memory(device: DeviceView, memory: Memory) -> DeviceView:
-    """Never more is free than the device has."""
+    """Never more is free than the device has; all of it where nothing is told: the node knows better."""
     total = device.total_mb or memory.total_mb
-    free = min(memory.free_mb, total)
+    free = min(memory.free_mb, total) if memory.total_mb else total
     return evolve(device, total_mb=total, free_mb=free, poisoned=memory.poisoned)
 
 

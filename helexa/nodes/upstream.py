@@ -48,6 +48,9 @@ class UpstreamPort:
             seen_at=asked_at,
         )
 
+    async def tell(self, entry: CatalogueModel) -> None:
+        """It offers a model or does not."""
+
     async def load(self, entry: CatalogueModel, by: Asker = "request") -> None:
         """Nothing is loaded there: what is not there already will not be."""
         raise NotLoaded(f"node {self.name} loads no models for others", param="model")

@@ -188,6 +188,13 @@ def node_paths() -> dict[str, Json]:
         "/models/{id}/limit": {
             "get": route("What bounds a model's context.", ANY_OBJECT, parameters=[MODEL_ID])
         },
+        "/models/{id}/entry": {
+            "get": route(
+                "What is known of a model whose files are here, loaded or not.",
+                ref("NodeModel"),
+                parameters=[MODEL_ID, in_query("source", "That of its files.", STRING)],
+            )
+        },
         "/logs": {
             "get": route(
                 "The last log lines, or those from a number on.",

@@ -343,7 +343,9 @@ class FakeLibrary:
         await trio.lowlevel.checkpoint()
         return frozenset({directory_name(parse_source(NOWHERE))})
 
-    async def prompts(self, known: Known, conversation: Conversation) -> tuple[Prompt, ...]:
+    async def prompts(
+        self, known: Known, conversation: Conversation, salt: str = ""
+    ) -> tuple[Prompt, ...]:
         if self.bug is not None:
             raise self.bug
         self.num_prompts_in_work += 1
@@ -353,7 +355,7 @@ class FakeLibrary:
             self.num_prompts_in_work -= 1
         return known.finish(conversation, one_token_per_character(conversation))
 
-    async def count(self, known: Known, conversation: Conversation) -> int:
+    async def count(self, known: Known, conversation: Conversation, salt: str = "") -> int:
         await trio.lowlevel.checkpoint()
         return sum(len(prompt.ids) for prompt in one_token_per_character(conversation))
 
@@ -417,7 +419,8 @@ class FakeHost:
         self.desired = FakeDesired()
         self.device = Device(cpu(), self.driver, self.read, self.poisoned.append)
         self.library = library or FakeLibrary()
-        self.node = Node(config, [(self.device, "fp32")], self.library, self.desired, Metrics())
+        self.metrics = Metrics()
+        self.node = Node(config, [(self.device, "fp32")], self.library, self.desired, self.metrics)
 
     async def read(self) -> Readings:
         await trio.lowlevel.checkpoint()

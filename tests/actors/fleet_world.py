@@ -15,9 +15,10 @@ from helexa.actors.supervisor import RestartPolicy, keep_running
 from helexa.config.schema import Config, Eviction, Node
 from helexa.config.schema import Fleet as FleetConfig
 from helexa.conversation import Events
-from helexa.errors import HelexaError, ModelBusy, ModelNotFound, NotLoaded, ServiceUnavailable
+from helexa.errors import Busy, HelexaError, ModelBusy, ModelNotFound, NotLoaded, ServiceUnavailable
 from helexa.fleet.catalogue import Catalogue, CatalogueModel
 from helexa.fleet.entry import ModelEntry, ModelStatus
+from helexa.fleet.limits import Limit
 from helexa.fleet.placement import Room, place
 from helexa.fleet.view import DeviceView, ModelView, NodeKind, NodeView
 from helexa.metrics import Metrics
@@ -54,7 +55,8 @@ class VirtualModel:
 class VirtualNode:
     """Loads in `load_seconds`, answers for as long as it is told to; notes what no fleet may do.
 
-    `refuse` are errors of the next loads.
+    `refuse` are errors of the next loads; one that `is_full` refuses requests at once.  A look tells what
+    was `look_seconds` ago.
     """
 
     name: str
@@ -62,12 +64,17 @@ class VirtualNode:
     kind: NodeKind = "neuron"
     load_seconds: float = 5.0
     unload_seconds: float = 1.0
+    look_seconds: float = 0.0
     stored: frozenset[str] | None = None
     is_down: bool = False
+    is_full: bool = False
+    num_refused: int = 0  # requests
     refuse: list[HelexaError] = field(factory=list)
     models: dict[str, VirtualModel] = field(factory=dict)
     loads: list[tuple[float, str]] = field(factory=list)  # begun
     unloads: list[tuple[float, str]] = field(factory=list)
+    limit: Limit | None = None  # what it tells of models that it has the files of
+    told: list[str] = field(factory=list)
     asked_by: list[Asker] = field(factory=list)  # for whom loads were asked for
     asked: set[str] = field(factory=set)  # models that a load is under way for
     given_up: set[str] = field(factory=set)  # models that an operator unloads whatever they do
@@ -77,6 +84,11 @@ class VirtualNode:
 
     async def look(self) -> NodeView:
         await self._reached()
+        view = self._view()
+        await trio.sleep(self.look_seconds)
+        return view
+
+    def _view(self) -> NodeView:
         return NodeView(
             self.name,
             self.kind,
@@ -97,6 +109,11 @@ class VirtualNode:
             seen_at=trio.current_time(),
         )
 
+    async def tell(self, entry: CatalogueModel) -> ModelEntry | None:
+        await self._reached()
+        self.told.append(entry.id)
+        return ModelEntry(entry.id, limit=self.limit) if self.limit else None
+
     async def load(self, entry: CatalogueModel, by: Asker = "request") -> None:
         model = entry.id
         self.asked_by.append(by)
@@ -112,8 +129,10 @@ class VirtualNode:
     async def _load(self, entry: CatalogueModel) -> None:
         self.loads.append((trio.current_time(), entry.id))
         if self.refuse:
+            if self.kind == "helexa":
+                self.models[entry.id] = VirtualModel(0, 0, "failed")
             raise self.refuse.pop(0)
-        if entry.id in self.models:
+        if entry.id in self.models and self.models[entry.id].status != "failed":
             return
         rooms = [
             Room(index, "card", total, self._free(index))
@@ -145,6 +164,9 @@ class VirtualNode:
     async def answer(self, model: str, seconds: float) -> None:
         """What a generation is here."""
         await self._reached()
+        if self.is_full:
+            self.num_refused += 1
+            raise Busy("the queue is full", retry_after=1)
         found = self.models.get(model)
         if found is None or found.status != "loaded":
             raise NotLoaded(f"model {model} is not loaded")
@@ -163,6 +185,10 @@ class VirtualNode:
         """As by `kill -9`: everything is gone."""
         self.is_down = True
         self.models.clear()
+        self.break_off()
+
+    def break_off(self) -> None:
+        """All that runs there is lost, and nothing else."""
         self.died.set()
         self.died = trio.Event()
 
@@ -261,8 +287,10 @@ class World:
             except NodeLost as error:
                 said, outcome, avoid = error, Outcome("lost"), avoid | {node}
             except HelexaError as error:
-                self.failed.append(error)
-                return
+                if not node:
+                    self.failed.append(error)
+                    return
+                said, outcome, avoid = error, Outcome("refused"), avoid | {node}
             finally:
                 self.fleet.leave(acquire, outcome)
         self.failed.append(said or ServiceUnavailable("no try"))

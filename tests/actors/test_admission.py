@@ -6,6 +6,7 @@ from contextlib import aclosing, asynccontextmanager
 
 import pytest
 import trio
+from crowds import crowd
 from fakes import FakeHost, ask, entry, trace
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -105,13 +106,6 @@ async def open_door(rules: Rules, max_wait_seconds: float = 30.0) -> AsyncIterat
         actor.cancel_scope.cancel()
 
 
-async def crowd(door: Door, clients: trio.Nursery, *names: str, **options: object) -> None:
-    """They come one after the other, each once the one before stands where it will."""
-    for name in names:
-        clients.start_soon(lambda name=name: door.ask(name, **options))  # type: ignore[misc]
-        await wait_all_tasks_blocked()
-
-
 # -- turns -------------------------------------------------------------------------------------------
 
 
@@ -119,17 +113,17 @@ async def test_principals_take_turns_whatever_the_order_they_came_in(
     autojump_clock: object,
 ) -> None:
     async with open_door(Rules(1)) as door, trio.open_nursery() as clients:
-        await crowd(door, clients, "a1", "a2", "a3", seconds=5)
-        await crowd(door, clients, "b1", "b2", principal=BOB, seconds=5)
+        await crowd(door.ask, clients, "a1", "a2", "a3", seconds=5)
+        await crowd(door.ask, clients, "b1", "b2", principal=BOB, seconds=5)
     assert door.started == ["a1", "b1", "a2", "b2", "a3"]
     assert door.at_rest
 
 
 async def test_places_are_told_in_the_order_of_service(autojump_clock: object) -> None:
     async with open_door(Rules(1)) as door, trio.open_nursery() as clients:
-        await crowd(door, clients, "a1", "a2", "a3")
+        await crowd(door.ask, clients, "a1", "a2", "a3")
         await trio.sleep(2.5)
-        await crowd(door, clients, "b1", principal=BOB)
+        await crowd(door.ask, clients, "b1", principal=BOB)
     assert door.why["a3"] == "queued: 1 of 1 slots are taken; 1 of 1 go first"
     assert door.told["a2"][:2] == [Progress("queued", 0, 2)] * 2
     assert door.told["a2"][2:5] == [Progress("queued", 1, 3)] * 3
@@ -141,8 +135,8 @@ async def test_places_are_told_in_the_order_of_service(autojump_clock: object) -
 
 async def test_batch_requests_wait_for_interactive_ones(autojump_clock: object) -> None:
     async with open_door(Rules(1)) as door, trio.open_nursery() as clients:
-        await crowd(door, clients, "a1", "a2", share=Share(1, "batch"), seconds=5)
-        await crowd(door, clients, "b1", "b2", principal=BOB, seconds=5)
+        await crowd(door.ask, clients, "a1", "a2", share=Share(1, "batch"), seconds=5)
+        await crowd(door.ask, clients, "b1", "b2", principal=BOB, seconds=5)
     assert door.started == ["a1", "b1", "b2", "a2"]
 
 
@@ -156,20 +150,20 @@ async def test_retry_after_is_what_was_measured_times_those_who_go_first(
         for _ in range(3):
             await door.ask("measured", seconds=7)
         async with trio.open_nursery() as clients:
-            await crowd(door, clients, "runs", "waits", "waits too", seconds=7)
+            await crowd(door.ask, clients, "runs", "waits", "waits too", seconds=7)
             await door.ask("refused")
             await door.ask("again")
             assert isinstance(door.errors["refused"], Busy)
             assert door.errors["refused"].retry_after == pytest.approx(21)
             assert door.errors["again"].retry_after == pytest.approx(21)
-            await crowd(door, clients, "b", principal=BOB)
+            await crowd(door.ask, clients, "b", principal=BOB)
             assert door.why["b"]
 
 
 async def test_who_floods_is_told_that_his_own_queue_is_full(autojump_clock: object) -> None:
     async with open_door(Rules(1, max_queue_depth=4)) as door, trio.open_nursery() as clients:
-        await crowd(door, clients, "b", "b waits", principal=BOB)
-        await crowd(door, clients, "a1", "a2")
+        await crowd(door.ask, clients, "b", "b waits", principal=BOB)
+        await crowd(door.ask, clients, "a1", "a2")
         await door.ask("a3")
     assert isinstance(door.errors["a3"], PrincipalBusy)
     assert "your share of its queue" in door.errors["a3"].message
@@ -182,7 +176,7 @@ async def test_above_a_cap_a_principal_is_told_when_one_of_its_own_ends(
     async with open_door(Rules(4, max_per_principal=1)) as door:
         await door.ask("measured", seconds=9)
         async with trio.open_nursery() as clients:
-            await crowd(door, clients, "a", seconds=9)
+            await crowd(door.ask, clients, "a", seconds=9)
             await trio.sleep(2)
             await door.ask("refused")
             await door.ask("b", principal=BOB, seconds=0)
@@ -196,7 +190,7 @@ async def test_a_client_who_comes_back_when_told_is_served_at_once(autojump_cloc
         for _ in range(3):
             await door.ask("measured", seconds=9)
         async with trio.open_nursery() as clients:
-            await crowd(door, clients, *(f"a{i}" for i in range(6)), seconds=9)
+            await crowd(door.ask, clients, *(f"a{i}" for i in range(6)), seconds=9)
             await door.ask("refused")
             again = door.errors["refused"].retry_after
             assert again is not None
@@ -208,8 +202,8 @@ async def test_a_client_who_comes_back_when_told_is_served_at_once(autojump_cloc
 
 async def test_waiting_too_long_is_refused_with_what_is_still_ahead(autojump_clock: object) -> None:
     async with open_door(Rules(1), max_wait_seconds=12) as door, trio.open_nursery() as clients:
-        await crowd(door, clients, "runs", seconds=40)
-        await crowd(door, clients, "a", "b", seconds=5)
+        await crowd(door.ask, clients, "runs", seconds=40)
+        await crowd(door.ask, clients, "a", "b", seconds=5)
         await trio.sleep(13)
         assert door.admission.occupancy().queue_depth == 0
     assert "waited 12 s" in door.errors["a"].message
@@ -223,8 +217,8 @@ async def test_waiting_too_long_is_refused_with_what_is_still_ahead(autojump_clo
 
 async def test_every_decision_is_counted_once_with_its_reason(autojump_clock: object) -> None:
     async with open_door(Rules(1, 2), max_wait_seconds=15) as door, trio.open_nursery() as clients:
-        await crowd(door, clients, "a1", "a2", "a3", "a4")
-        await crowd(door, clients, "b1", "b2", principal=BOB)
+        await crowd(door.ask, clients, "a1", "a2", "a3", "a4")
+        await crowd(door.ask, clients, "b1", "b2", principal=BOB)
     assert door.verdicts == {
         "admitted": 1,
         "queued": 3,
@@ -237,9 +231,9 @@ async def test_every_decision_is_counted_once_with_its_reason(autojump_clock: ob
 async def test_a_place_that_is_left_goes_to_the_next_at_once(autojump_clock: object) -> None:
     rules = Rules(2, max_queue_depth=2)
     async with open_door(rules) as door, trio.open_nursery() as clients:
-        await crowd(door, clients, "a", seconds=50)
-        await crowd(door, clients, "wide", principal=BOB, answers=2, patience=3)
-        await crowd(door, clients, "c", principal=CID)
+        await crowd(door.ask, clients, "a", seconds=50)
+        await crowd(door.ask, clients, "wide", principal=BOB, answers=2, patience=3)
+        await crowd(door.ask, clients, "c", principal=CID)
         assert door.started == ["a"]
         await trio.sleep(3)
         await wait_all_tasks_blocked()
@@ -249,7 +243,7 @@ async def test_a_place_that_is_left_goes_to_the_next_at_once(autojump_clock: obj
 
 async def test_close_sends_away_who_waits_and_lets_end_who_runs(autojump_clock: object) -> None:
     async with open_door(Rules(1)) as door, trio.open_nursery() as clients:
-        await crowd(door, clients, "a", "b")
+        await crowd(door.ask, clients, "a", "b")
         await trio.sleep(1)
         with pytest.raises(ModelBusy, match="1 running, 1 waiting"):
             await door.admission.close(if_idle=True)
@@ -270,7 +264,7 @@ async def test_close_sends_away_who_waits_and_lets_end_who_runs(autojump_clock: 
 
 async def test_who_waits_when_the_actor_ends_is_told_so(autojump_clock: object) -> None:
     async with trio.open_nursery() as clients, open_door(Rules(1)) as door:
-        await crowd(door, clients, "a", "b")
+        await crowd(door.ask, clients, "a", "b")
     assert isinstance(door.errors["b"], ActorDown)
     assert door.log[-1] == "a done"
 
@@ -280,8 +274,8 @@ async def test_the_occupancy_tells_how_busy_it_is(autojump_clock: object) -> Non
         assert door.admission.occupancy().service_seconds is None
         await door.ask("measured", seconds=8)
         async with trio.open_nursery() as clients:
-            await crowd(door, clients, "a1", "a2", "a3", "a4", seconds=8)
-            await crowd(door, clients, "b", principal=BOB)
+            await crowd(door.ask, clients, "a1", "a2", "a3", "a4", seconds=8)
+            await crowd(door.ask, clients, "b", principal=BOB)
             busy = door.admission.occupancy()
     assert (busy.in_flight, busy.max_in_flight, busy.queue_depth, busy.waiting_keys) == (2, 2, 3, 2)
     assert busy.service_seconds == pytest.approx(8)
@@ -330,7 +324,7 @@ async def close(door: Door, if_idle: bool) -> None:
         door.log.append("busy done")
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(steps, caps)
 def test_random_lives_leave_nothing_in_the_line(
     script: list[tuple[float, tuple[object, ...]]], cap: object

@@ -1,6 +1,7 @@
 """The fleet actor: requests find their nodes, and cold models are loaded once for all who ask."""
 
 import math
+from itertools import pairwise
 
 import pytest
 import trio
@@ -9,6 +10,7 @@ from fleet_world import CONFIG, Fragile, VirtualNode, entry, world
 from trio.testing import MockClock
 
 from helexa.actors.leases import Outcome
+from helexa.control.fleet import FleetVerbs
 from helexa.errors import (
     ActorDown,
     Busy,
@@ -17,7 +19,11 @@ from helexa.errors import (
     NotFound,
     ServiceUnavailable,
 )
+from helexa.fleet.activation import ActivationView
+from helexa.fleet.catalogue import Catalogue
+from helexa.fleet.limits import Limit
 from helexa.fleet.routing import NoOther
+from helexa.shelf import Shelf
 from helexa.store.source import name_of
 
 # Two models of 6000 MB do not fit a device of 10 000 MB.
@@ -168,6 +174,36 @@ async def test_the_node_with_the_files_loads(autojump_clock: MockClock) -> None:
     assert [node for _, _, node in fleet.answered] == ["gpu2"]
 
 
+async def test_a_node_is_asked_once_what_it_knows_of_files_that_it_has(
+    autojump_clock: MockClock,
+) -> None:
+    stored = frozenset({name_of("hf:org/a") or ""})
+    nodes = [
+        VirtualNode("gpu1", stored=stored, limit=Limit(8192, 6144, 2048)),
+        VirtualNode("gpu2", stored=stored, limit=Limit(4096, 3072, 1024)),
+        VirtualNode("gpu3", stored=frozenset()),
+    ]
+    async with world(nodes, [entry("a", source="hf:org/a")]) as fleet:
+        await trio.sleep(100)
+        assert fleet.fleet.told["a"].limit == nodes[1].limit  # the tightest
+        assert [node.told for node in nodes] == [["a"], ["a"], []]
+
+
+async def test_a_node_that_could_not_tell_is_asked_again_when_it_is_back(
+    autojump_clock: MockClock,
+) -> None:
+    node = VirtualNode("gpu1", stored=frozenset({name_of("hf:org/a") or ""}))
+    async with world([node], [entry("a", source="hf:org/a")]) as fleet:
+        await trio.sleep(100)
+        assert (node.told, fleet.fleet.told) == (["a"], {})
+        node.is_down, node.limit = True, Limit(8192, 6144, 2048)
+        await trio.sleep(100)
+        node.is_down = False
+        await trio.sleep(100)
+        assert node.told == ["a", "a"]
+        assert fleet.fleet.told["a"].limit == node.limit
+
+
 async def test_a_model_that_fits_nowhere_is_not_found(autojump_clock: MockClock) -> None:
     async with world([VirtualNode("gpu1")], [entry("a", 90_000)]) as fleet:
         await fleet.ask("a")
@@ -216,7 +252,10 @@ async def test_pinned_models_come_up_in_order_and_stay(autojump_clock: MockClock
     node = VirtualNode("gpu1")
     entries = [entry("a", 3000, pinned_on=("gpu1",)), entry("b", 3000, pinned_on=("gpu1",))]
     async with world([node], [*entries, entry("c", 5000)]) as fleet:
+        await trio.sleep(2)
+        assert fleet.fleet.activation == ActivationView("loading", ("a",), ("b",))
         await trio.sleep(20)
+        assert fleet.fleet.activation == ActivationView("ready")
         assert list(node.models) == ["a", "b"]
         await fleet.ask("c")
         assert [type(error) for error in fleet.failed] == [InsufficientVram]
@@ -240,6 +279,28 @@ async def test_a_pinned_model_comes_back_with_its_node(autojump_clock: MockClock
     assert not fleet.failed
 
 
+async def test_a_pinned_model_that_failed_is_tried_again_ever_more_rarely(
+    autojump_clock: MockClock,
+) -> None:
+    node = VirtualNode("gpu1", kind="helexa", refuse=[ServiceUnavailable("torn")] * 3)
+    async with world([node], [entry("a", pinned_on=("gpu1",))]) as fleet:
+        await trio.sleep(12)
+        assert fleet.fleet.activation == ActivationView("ready", failed=("a",))
+        await trio.sleep(50)
+        assert fleet.fleet.activation == ActivationView("ready")
+    assert [round(b - a) for (a, _), (b, _) in pairwise(node.loads)] == [6, 11, 21]
+
+
+async def test_a_pinned_model_whose_files_are_away_is_not_asked_for_again_and_again(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    node = VirtualNode("gpu1", stored=frozenset())
+    async with world([node], [entry("a", source="hf:org/a", pinned_on=("gpu1",))]) as fleet:
+        await trio.sleep(100)
+        assert fleet.fleet.activation == ActivationView("ready", failed=("a",))
+        assert caplog.text.count("model not brought up") == 5
+
+
 async def test_a_gateway_alone_preloads_in_order(autojump_clock: MockClock) -> None:
     node = VirtualNode("gpu1", refuse=[ServiceUnavailable("torn")])
     config = evolve(CONFIG, models=evolve(CONFIG.models, preload=("a", "b", "c")))
@@ -248,8 +309,9 @@ async def test_a_gateway_alone_preloads_in_order(autojump_clock: MockClock) -> N
         assert fleet.fleet.activation.pending == ("c",)
         await trio.sleep(30)
         assert list(node.models) == ["b", "c"]
-        assert fleet.fleet.activation.state == "ready"
-        assert fleet.fleet.activation.failed == ("a",)
+        assert fleet.fleet.activation == ActivationView("ready", failed=("a",))
+        await fleet.fleet.load(fleet.entries["a"])
+        assert fleet.fleet.activation == ActivationView("ready")
 
 
 async def test_a_model_that_nobody_uses_is_unloaded_after_its_ttl(
@@ -292,6 +354,32 @@ async def test_a_node_that_is_lost_is_left_for_another(autojump_clock: MockClock
     assert [node == first.name for _, _, node in fleet.answered] == [True, False]
 
 
+async def test_a_look_that_was_asked_before_a_node_was_lost_tells_nothing(
+    autojump_clock: MockClock,
+) -> None:
+    node = VirtualNode("gpu1")
+    async with world([node], [entry("a")], poll_seconds=0.5) as fleet:
+        await fleet.ask("a")
+        node.look_seconds = 5
+        await trio.sleep(3)
+        node.die()
+        fleet.start("a", patience=8)
+        for _ in range(80):
+            await trio.sleep(0.1)
+            assert not fleet.fleet.views[0].up
+
+
+async def test_a_node_that_a_request_lost_is_looked_at_at_once(autojump_clock: MockClock) -> None:
+    node = VirtualNode("gpu1")
+    async with world([node], [entry("a")], poll_seconds=60) as fleet:
+        await fleet.ask("a")
+        fleet.start("a", 30)
+        await trio.sleep(1)
+        node.break_off()
+        await trio.sleep(1)
+        assert fleet.fleet.views[0].up
+
+
 async def test_replicas_are_used_and_survive_the_loss_of_one(autojump_clock: MockClock) -> None:
     nodes = [VirtualNode("gpu1"), VirtualNode("gpu2")]
     async with world(nodes, [entry("a", pinned_on=("gpu1", "gpu2"))]) as fleet:
@@ -306,6 +394,20 @@ async def test_replicas_are_used_and_survive_the_loss_of_one(autojump_clock: Moc
         nodes[0].die()
     assert not fleet.failed
     assert len(fleet.answered) == 8
+
+
+async def test_a_node_that_refuses_at_once_does_not_attract_requests(
+    autojump_clock: MockClock,
+) -> None:
+    nodes = [VirtualNode("gpu1"), VirtualNode("gpu2")]
+    async with world(nodes, [entry("a", pinned_on=("gpu1", "gpu2"))]) as fleet:
+        await trio.sleep(20)
+        nodes[0].is_full = True
+        for _ in range(100):
+            await fleet.ask("a", 0.1)
+    assert not fleet.failed
+    assert {node for _, _, node in fleet.answered} == {"gpu2"}
+    assert 5 <= nodes[0].num_refused <= 8
 
 
 async def test_who_waits_behind_others_on_a_node_that_dies_is_served_elsewhere(
@@ -456,6 +558,29 @@ async def test_a_plan_says_what_would_happen(autojump_clock: MockClock) -> None:
         assert cold.why == "node gpu1, device 0: a leaves, not used for 9 s; about 9 s"
         with pytest.raises(ModelNotFound):
             await fleet.fleet.plan(fleet.entries["c"])
+
+
+async def test_an_operator_is_told_where_a_model_is_and_how_its_node_stands(
+    autojump_clock: MockClock,
+) -> None:
+    nodes = [VirtualNode("gpu1"), VirtualNode("gpu2", is_down=True)]
+    async with world(nodes, [entry("a", pinned_on=("gpu1",))]) as fleet:
+        await fleet.ask("a")
+        await fleet.fleet.drain("gpu1")
+        verbs = FleetVerbs(fleet.fleet, Shelf(Catalogue(), Catalogue))
+        first, second = verbs.nodes()
+        assert (first["draining"], first["models"][0]["pinned"]) == (True, True)
+        assert (second["draining"], second["models"]) == (False, [])
+        assert list(verbs.models(None)) == list(verbs.models("gpu1")) == first["models"]
+        with pytest.raises(NotFound, match="gpu1, gpu2"):
+            list(verbs.models("gpu3"))
+        with pytest.raises(ModelNotFound, match="with --node: gpu1"):
+            verbs.check_not_elsewhere("a")
+        verbs.check_not_elsewhere("b")
+        nodes[0].die()
+        await trio.sleep(3)
+        assert (verbs.nodes()[0]["models"], verbs.nodes()[0]["up"]) == ([], False)
+        verbs.check_not_elsewhere("a")
 
 
 async def test_who_waits_for_a_load_is_told_so(autojump_clock: MockClock) -> None:

@@ -4,7 +4,7 @@ from contextlib import suppress
 
 import trio
 from fleet_world import CONFIG, Fragile, VirtualNode, World, entry, world
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
@@ -86,7 +86,7 @@ async def drain(fleet: World, node: str, on: bool) -> None:
         await fleet.fleet.drain(node, on)
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=80)
 @given(script=steps)
 def test_random_lives_leave_nothing_behind(script: Script) -> None:
     trio.run(live_through, script, clock=MockClock(autojump_threshold=0))

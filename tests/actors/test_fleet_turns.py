@@ -5,7 +5,7 @@ import math
 import trio
 from attrs import evolve
 from fleet_world import CONFIG, WIDTH, VirtualNode, World, entry, world
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
@@ -75,7 +75,7 @@ arrivals = st.lists(
 )
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=40)
 @given(arrivals)
 def test_nobody_waits_longer_than_the_bound(arrivals: list[tuple[int, str, int]]) -> None:
     trio.run(all_within_the_bound, sorted(arrivals), clock=MockClock(autojump_threshold=0))

@@ -1,6 +1,7 @@
 """The gateway's own bounds: how many wait for a load, and for how long."""
 
 from contextlib import aclosing
+from typing import Any
 
 import pytest
 import trio
@@ -9,10 +10,15 @@ from fronts import FakeFront, asked, open_front
 
 from helexa.accounts.amount import Used
 from helexa.accounts.provider import Granted, Reservation, Unmetered, Wanted
-from helexa.config.schema import Config, Fleet
+from helexa.config.schema import Config, Fleet, RemoteNode
 from helexa.conversation import Event, Finished, Progress
 from helexa.errors import Busy, LedgerUnavailable, ModelNotFound, ServiceUnavailable
 from helexa.fleet.catalogue import Catalogue
+from helexa.fleet.entry import ModelEntry
+from helexa.fleet.limits import Limit
+from helexa.fleet.view import ModelView, NodeView
+from helexa.listed import fleet_entries
+from helexa.nodes.port import NodeLost
 
 CATALOGUE = Catalogue((entry("tiny", aliases=("small",)),))
 
@@ -157,3 +163,79 @@ async def test_nobody_is_answered_nor_charged_before_that_is_written(
     await trio.sleep(10)
     assert host.worker.live == {}
     assert there.fleet.num_open == 0
+
+
+# -- models that the catalogue does not list ------------------------------------------------------------
+
+
+LIMIT = Limit(4096, 3072, 1024)
+
+
+class Server:
+    """An upstream with `models`."""
+
+    name = "vllm"
+    is_down = False
+    models = ("theirs",)
+
+    async def look(self) -> NodeView:
+        if self.is_down:
+            raise NodeLost("node vllm cannot be reached")
+        entries = [ModelEntry(each, status="loaded", limit=LIMIT) for each in self.models]
+        offered = tuple(ModelView(entry) for entry in entries)
+        return NodeView(
+            self.name, "openai", models=offered, can_load=False, seen_at=trio.current_time()
+        )
+
+
+async def test_models_of_a_server_that_went_down_are_not_unknown(
+    autojump_clock: object, host: FakeHost, nursery: trio.Nursery
+) -> None:
+    server: Any = Server()
+    there = await open_front(nursery, host, CATALOGUE, ports=[server])
+    await trio.sleep(1)
+    server.is_down = True
+    await trio.sleep(30)
+    with pytest.raises(ServiceUnavailable) as refusal:
+        await there.answer(ask(model="theirs"))
+    assert refusal.value.retry_after == 5
+    with pytest.raises(ModelNotFound):
+        await there.answer(ask(model="nobody's"))
+
+
+async def test_a_server_that_was_never_up_has_the_models_that_it_is_to_offer(
+    autojump_clock: object, host: FakeHost, nursery: trio.Nursery
+) -> None:
+    server: Any = Server()
+    server.is_down = True
+    node = RemoteNode("vllm", "http://vllm", kind="openai", models=("theirs",))
+    there = await open_front(nursery, host, CATALOGUE, Config(nodes=(node,)), ports=[server])
+    await trio.sleep(30)
+    with pytest.raises(ServiceUnavailable) as refusal:
+        await there.answer(ask(model="theirs"))
+    assert refusal.value.retry_after == 5
+
+
+async def test_while_no_node_is_healthy_no_model_is_unknown(
+    autojump_clock: object, nursery: trio.Nursery
+) -> None:
+    server: Any = Server()
+    server.is_down = True
+    there = await open_front(nursery, None, CATALOGUE, ports=[server])
+    await trio.sleep(1)
+    with pytest.raises(ServiceUnavailable) as refusal:
+        await there.answer(ask(model="theirs"))
+    assert refusal.value.retry_after == 5
+
+
+async def test_a_model_that_left_its_node_shows_the_limit_that_it_had_there(
+    autojump_clock: object, nursery: trio.Nursery
+) -> None:
+    server: Any = Server()
+    server.models = ("tiny",)
+    fleet = (await open_front(nursery, None, CATALOGUE, ports=[server])).fleet
+    await trio.sleep(1)
+    server.models = ()
+    await trio.sleep(30)
+    (listed,) = await fleet_entries(CATALOGUE, fleet.views, fleet.told, None)
+    assert (listed.status, listed.limit, listed.limit_estimated) == ("unloaded", LIMIT, True)

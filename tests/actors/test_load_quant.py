@@ -17,17 +17,16 @@ async def host(nursery: trio.Nursery) -> FakeHost:
     return host
 
 
-async def quant_of(host: FakeHost) -> str:
-    (place,) = host.node._places.values()
-    assert place.model is not None
-    return place.model.hosted.quant
+def quant_of(host: FakeHost) -> str:
+    *_, load = host.worker.loads.values()
+    return load.quant
 
 
 async def test_what_a_load_states_overrules_the_catalogue(
     autojump_clock: object, host: FakeHost
 ) -> None:
     await host.node.load(entry("tiny"), "operator", quant="Q6_K").reply.wait()
-    assert await quant_of(host) == "int8"
+    assert quant_of(host) == "int8"
 
 
 async def test_another_name_of_the_same_policy_joins(
@@ -50,13 +49,13 @@ async def test_another_policy_is_refused_until_the_model_is_unloaded(
     assert (busy.value.status, busy.value.param) == (409, "quant")
     await host.node.unload("tiny")
     await host.node.load(entry("tiny"), "operator", quant="int4").reply.wait()
-    assert await quant_of(host) == "int4"
+    assert quant_of(host) == "int4"
 
 
 async def test_a_request_takes_the_model_as_it_is(autojump_clock: object, host: FakeHost) -> None:
     await host.node.load(entry("tiny"), "operator", quant="int8").reply.wait()
     await host.node.load(entry("tiny", quant="int4")).reply.wait()
-    assert await quant_of(host) == "int8"
+    assert quant_of(host) == "int8"
 
 
 # -- auto ------------------------------------------------------------------------------------------
@@ -72,7 +71,7 @@ async def test_auto_is_measured_on_the_device_before_the_load(
     await host.node.load(entry("tiny", quant="auto"), "operator").reply.wait()
     (asked,) = host.worker.measurements
     assert (asked.quants, asked.shapes) == (("int4", "int4+bf16", "none"), LAYERS.shapes)
-    assert await quant_of(host) == "int4+bf16"
+    assert quant_of(host) == "int4+bf16"
     state = (await host.node.status()).model("tiny")
     assert state is not None
     assert state.choice.reason == "measured: int4+bf16 1 s, int4 2 s, none 4 s"
@@ -83,7 +82,7 @@ async def test_what_cannot_be_measured_is_loaded_as_usual(
 ) -> None:
     host.library.packable = LAYERS
     await host.node.load(entry("tiny", quant="auto"), "operator").reply.wait()
-    assert await quant_of(host) == "int4"
+    assert quant_of(host) == "int4"
 
 
 async def test_nothing_is_measured_for_what_is_stated(
@@ -91,7 +90,7 @@ async def test_nothing_is_measured_for_what_is_stated(
 ) -> None:
     host.library.packable, host.worker.speeds = LAYERS, SPEEDS
     await host.node.load(entry("tiny", quant="int8"), "operator").reply.wait()
-    assert (host.worker.measurements, await quant_of(host)) == ([], "int8")
+    assert (host.worker.measurements, quant_of(host)) == ([], "int8")
 
 
 async def test_a_load_that_is_called_off_is_not_waited_for_by_a_measurement(

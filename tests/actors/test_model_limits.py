@@ -24,7 +24,6 @@ from helexa.fleet.known import Known
 from helexa.fleet.limits import PrefillRate, Terms
 from helexa.http.metrics import set_gauges
 from helexa.listed import fleet_entries
-from helexa.metrics import Metrics
 
 CATALOGUE = Catalogue((entry("tiny"),))
 ADA, BOB = Principal("ada", "laptop"), Principal("bob", "laptop")
@@ -72,11 +71,14 @@ def usage(events: list[Event]) -> tuple[int, int]:
 async def test_a_load_orders_a_pool_for_as_many_of_the_longest_sequences_as_run_together(
     autojump_clock: object, nursery: trio.Nursery
 ) -> None:
-    config = Config(engine=Engine(batch_width=3), prefix_cache=PrefixCache(enabled=False))
+    config = Config(
+        engine=Engine(batch_width=3), prefix_cache=PrefixCache(enabled=False, parked_mb=5)
+    )
     host = await started(nursery, config)
     await load(host)
     (order,) = host.worker.loads.values()
     assert (order.kv_tokens, order.prefix_cache) == (3 * 1024, False)
+    assert order.parked_bytes == 5 << 20
 
 
 async def test_memory_bounds_context_and_pool(
@@ -129,7 +131,7 @@ async def test_cached_tokens_are_not_counted_as_computed(
 
 async def shown(host: FakeHost) -> ModelEntry:
     local = local_port(host)
-    entries = await fleet_entries(CATALOGUE, [await local.look()], local)
+    entries = await fleet_entries(CATALOGUE, [await local.look()], {}, local)
     return next(each for each in entries if each.id == "tiny")
 
 
@@ -258,9 +260,7 @@ async def test_progress_of_a_cached_prompt_begins_where_the_cache_ends_and_never
 async def test_what_the_pool_holds_is_in_the_status_and_in_the_metrics(
     autojump_clock: object, nursery: trio.Nursery
 ) -> None:
-    metrics = Metrics()
     host = await started(nursery)
-    host.node._metrics = metrics
     host.worker.alone = "it has a state of its own"
     await load(host)
     await answer(host, ask("hello", max_tokens=1))
@@ -270,10 +270,10 @@ async def test_what_the_pool_holds_is_in_the_status_and_in_the_metrics(
     (state,) = status.models
     assert state.pool.alone == "it has a state of its own"
     assert (state.pool.held_tokens, state.pool.use.running_tokens) == (16, 0)
-    set_gauges(metrics, "local", status)
+    set_gauges(host.metrics, "local", status)
     where = {"model": "tiny", "node": "local"}
     told = {
-        name: metrics.registry.get_sample_value(f"helexa_{name}", where)
+        name: host.metrics.registry.get_sample_value(f"helexa_{name}", where)
         for name in (
             "kv_cache_tokens",
             "kv_pool_tokens",

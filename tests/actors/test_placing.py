@@ -48,7 +48,7 @@ class Host(FakeHost):
     @property
     def weights_mb(self) -> int:
         """MiB of those that are loaded, and of those that are loading as far as they are."""
-        worker, places = self.worker, self.node._places
+        worker, places = self.worker, self.node._places.there
         return sum(
             places[model].reserved_mb
             * worker.loading.get(uid, worker.load_steps)

@@ -11,7 +11,7 @@ import trio
 from attrs import define, field
 from trio.testing import MockClock
 
-from helexa.actors.poller import LEAST_PAUSE_SECONDS, LOOK_SECONDS, Poller, pause
+from helexa.actors.poller import LOOK_SECONDS, Poller, pause
 from helexa.fleet.view import NodeView
 from helexa.nodes.port import NodeLost
 
@@ -82,12 +82,12 @@ def middle(low: float, high: float) -> float:
 @asynccontextmanager
 async def polling(
     *ports: Port, seconds: float = 2.0, uniform: Callable[[float, float], float] = middle
-) -> AsyncGenerator[tuple[Poller, Watched], None]:
+) -> AsyncGenerator[Watched, None]:
     watched = Watched()
     poller = Poller(cast(Any, ports), watched, seconds, uniform)
     async with trio.open_nursery() as nursery:
         await nursery.start(poller.run)
-        yield poller, watched
+        yield watched
         nursery.cancel_scope.cancel()
 
 
@@ -97,7 +97,7 @@ def gaps(times: Iterable[float]) -> list[float]:
 
 async def test_a_node_is_looked_at_at_once_and_then_regularly(autojump_clock: MockClock) -> None:
     port = Port("a")
-    async with polling(port) as (_, watched):
+    async with polling(port) as watched:
         await trio.sleep(9)
     assert (len(port.looked_at), set(gaps(port.looked_at))) == (5, {2.0})
     assert watched.of("a") == ["seen"] * 5
@@ -120,7 +120,7 @@ async def test_a_node_that_is_down_is_looked_at_less_and_less_often(
 ) -> None:
     port = Port("a", gone)
     caplog.set_level("INFO")
-    async with polling(port) as (_, watched):
+    async with polling(port) as watched:
         await trio.sleep(119)
         assert gaps(port.looked_at)[:6] == [2, 4, 8, 16, 30, 30]
         assert set(watched.of("a")) == {"node a cannot be reached"}
@@ -136,7 +136,7 @@ async def test_a_node_that_comes_and_goes_is_told_of_each_time(autojump_clock: M
     async def flapping(port: Port) -> NodeView:
         return await (gone if len(port.looked_at) % 2 else well)(port)
 
-    async with polling(Port("a", flapping)) as (_, watched):
+    async with polling(Port("a", flapping)) as watched:
         await trio.sleep(11)
     assert watched.of("a") == ["node a cannot be reached", "seen"] * 3
 
@@ -154,7 +154,7 @@ async def test_another_reason_for_which_a_node_is_lost_is_logged(
 
 async def test_a_node_that_hangs_is_lost_and_holds_up_no_other(autojump_clock: MockClock) -> None:
     stuck, other = Port("stuck", hanging), Port("other")
-    async with polling(stuck, other) as (_, watched):
+    async with polling(stuck, other) as watched:
         await trio.sleep(LOOK_SECONDS + 1)
     assert watched.of("stuck") == ["node stuck has not answered within 10 s"]
     assert len(watched.of("other")) == 6
@@ -164,49 +164,19 @@ async def test_a_slow_node_is_seen_and_never_looked_at_twice_at_once(
     autojump_clock: MockClock,
 ) -> None:
     port = Port("a", slow)
-    async with polling(port) as (poller, watched):
-        for _ in range(40):
-            poller.poke("a")
-            await trio.sleep(1)
+    async with polling(port) as watched:
+        await trio.sleep(40)
     assert set(watched.of("a")) == {"seen"}
 
 
 async def test_a_bug_in_a_look_is_logged_and_loses_that_node_alone(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with polling(Port("a", broken), Port("b")) as (_, watched):
+    async with polling(Port("a", broken), Port("b")) as watched:
         await trio.sleep(5)
     assert set(watched.of("a")) == {"what node a tells cannot be used"}
     assert set(watched.of("b")) == {"seen"}
     assert "look failed by a bug" in caplog.text
-
-
-async def test_a_poke_looks_at_once(autojump_clock: MockClock) -> None:
-    port = Port("a", gone)
-    async with polling(port, seconds=20.0) as (poller, _):
-        await trio.sleep(5)
-        poller.poke("a")
-        await trio.sleep(1)
-        assert port.looked_at[1:] == [port.looked_at[0] + 5]
-
-
-async def test_a_poke_during_a_look_has_another_one_follow(autojump_clock: MockClock) -> None:
-    port = Port("a", slow)
-    async with polling(port, seconds=60.0) as (poller, _):
-        await trio.sleep(1)
-        poller.poke("a")
-        poller.poke("a")
-        await trio.sleep(50)
-    assert gaps(port.looked_at) == [LOOK_SECONDS - 1 + LEAST_PAUSE_SECONDS]
-
-
-async def test_pokes_without_end_do_not_make_looks_without_end(autojump_clock: MockClock) -> None:
-    port = Port("a")
-    async with polling(port) as (poller, _):
-        for _ in range(1000):
-            poller.poke("a")
-            await trio.sleep(0.01)
-    assert len(port.looked_at) <= 10 / LEAST_PAUSE_SECONDS + 1
 
 
 async def test_of_very_many_nodes_each_is_looked_at_less_often(autojump_clock: MockClock) -> None:

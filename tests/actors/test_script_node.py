@@ -63,7 +63,9 @@ class ScriptLibrary(FakeLibrary):
             script=ScriptLoad(4.0, entry.vram_mb << 20),
         )
 
-    async def prompts(self, known: Known, conversation: Conversation) -> Sequence[Prompt]:
+    async def prompts(
+        self, known: Known, conversation: Conversation, salt: str = ""
+    ) -> Sequence[Prompt]:
         await trio.lowlevel.checkpoint()
         said = conversation.messages[-1].parts[0].text  # type: ignore[union-attr]
         script = Script((*range(1, 10), END), 1.0, 2 if said == "break" else None)

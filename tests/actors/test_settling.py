@@ -5,7 +5,7 @@ from functools import partial
 import trio
 from fakes import FakeHost, ask, entry
 from fronts import FakeFront, open_front
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
@@ -134,7 +134,7 @@ async def assert_at_rest(world: World) -> None:
     assert not busy
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150)
 @given(script=steps, shutdown=st.booleans())
 def test_random_lives_leave_nothing_behind(script: Script, shutdown: bool) -> None:
     trio.run(live_through, script, shutdown, clock=MockClock(autojump_threshold=0))

@@ -130,7 +130,7 @@ def test_a_model_is_pinned_on_nodes_that_there_are(read_models: ReadCatalogue) -
         ("sampling.top_k = -1", "0 or a number above it"),
         ("sampling.presence_penalty = 3", "a number from -2 to 2"),
         ("sampling.frequency_penalty = -3", "a number from -2 to 2"),
-        ("min_devices = 2", "1, as a model runs on one device"),
+        ("min_devices = 0", "a number from 1 to 64"),
         ('quant = "4 bits"', 'the name of a quantisation such as "Q4_K_M"'),
         ('download = "always"', 'one of "never", "on_demand"'),
         ('pinned_on = ["a b"]', "a name of letters"),
@@ -154,12 +154,14 @@ def test_an_entry_of_another_fleet_is_read(read_models: ReadCatalogue) -> None:
         harness = "candle"
         quant = "Q4_K_M"
         vram_mb = 9000
-        min_devices = 1
+        min_devices = 2
         min_device_vram_mb = 10000
-        download = "on_demand"
+        pinned_on = ["local"]
+        cost = { input = 0.0, output = 0.0 }
+        limit = { context = 131072, input = 122880, output = 8192 }
         """
     ).models
-    assert (model.quant, model.download) == ("Q4_K_M", "on_demand")
+    assert (model.quant, model.min_devices) == ("Q4_K_M", 2)
 
 
 def test_an_entry_is_found_by_the_files_that_it_is_served_from() -> None:

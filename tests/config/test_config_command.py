@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from helexa.__main__ import parser
 from helexa.config.command import run
 
 
@@ -48,3 +49,11 @@ def test_what_is_not_well_is_a_warning(tmp_path: Path, capsys: pytest.CaptureFix
     Path(file).chmod(0o644)
     assert run(Namespace(config=file)) == 0
     assert "warning: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words", ["models --config F list", "models list --config F", "check --config F"]
+)
+def test_the_configuration_is_named_before_or_after_a_verb(words: str) -> None:
+    assert parser().parse_args(words.split()).config == Path("F")
+    assert parser().parse_args(["models", "list"]).config is None

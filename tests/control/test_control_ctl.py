@@ -92,7 +92,7 @@ async def test_tables_and_their_json(helexa_ctl: Ctl) -> None:
         (["load", "ghost"], "no such model: ghost\n", 1),
         (["reload"], "one mistake\nanother\n", 1),
         (["why", "req_9"], "recorded when it ends\n", 1),
-        (["unload", "demo"], "it knows broken, count, drain", 1),
+        (["unload", "demo"], "but broken, count, drain", 1),
         (["fly"], "invalid choice: 'fly'", 2),
         (["capture", "k", "--for", "soon"], "'soon' is no time such as 90s, 10m or 2h", 2),
         ([], "required: VERB", 2),
@@ -139,6 +139,14 @@ def test_it_imports_nothing_heavy() -> None:
     told = "import sys, helexa.ctl; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=True)
     assert not HEAVY & {name.partition(".")[0] for name in done.stdout.split()}
+
+
+@pytest.mark.parametrize(
+    "words", ["--json status", "status --json", "keys --json list", "nodes --json test gpu2"]
+)
+def test_json_can_be_asked_for_before_or_after_a_verb(words: str) -> None:
+    assert ctl.parser().parse_args(words.split()).json
+    assert not ctl.parser().parse_args(["status"]).json
 
 
 def test_following_and_watching_can_be_asked_for() -> None:

@@ -45,6 +45,9 @@ class Watched:
         at = trio.current_time() + 7
         return Breaker("open", retry_at=at) if node == "gpu" else Breaker()
 
+    def is_draining(self, node: str) -> bool:
+        return node == "local"
+
 
 @pytest.fixture
 async def socket(nursery: trio.Nursery, tmp_path: Path) -> Path:
@@ -66,7 +69,7 @@ async def test_every_node_is_listed_with_what_is_wrong(
     lines = capsys.readouterr().out.splitlines()
     assert [line.split() for line in lines] == [
         ["NODE", "KIND", "STATE", "BREAKER", "VERSION", "DEVICES", "LOADED", "SEEN"],
-        ["local", "local", "up", "closed", "0.1.0", "1", "big", "3", "s", "ago"],
+        ["local", "local", "draining", "closed", "0.1.0", "1", "big", "3", "s", "ago"],
         [
             *("gpu", "helexa", "down", "open", "-", "0", "-", "never"),
             *["node", "gpu", "cannot", "be", "reached:", "Connection", "refused"],

@@ -90,6 +90,7 @@ NODES: list[dict[str, Any]] = [
         "name": "gpu1",
         "kind": "helexa",
         "up": True,
+        "draining": True,
         "stored": ["a", "b"],
         "devices": [
             {"index": 0, "name": "RTX 4090", "vram_total_mb": 24_576, "vram_used_mb": 12_288},
@@ -102,27 +103,67 @@ NODES: list[dict[str, Any]] = [
                 "in_flight": 1,
                 "queue_depth": 0,
                 "limit": {"input": 3072, "output": 1024},
+                "pinned": True,
             },
             {"id": "odd", "status": "failed", "error": "torn"},
         ],
     },
-    {"name": "cloud", "kind": "openai", "up": False, "why_down": "Connection refused"},
+    {
+        "name": "cloud",
+        "kind": "openai",
+        "up": False,
+        "why_down": "Connection refused",
+        "devices": [{"index": 0, "name": "L4", "vram_total_mb": 24_576, "vram_used_mb": 12_288}],
+    },
 ]
 
 
 def test_a_gateway_shows_the_devices_store_limits_and_errors_of_every_node() -> None:
     shown = screen.status({"version": "0.1.0", "nodes": NODES}, plain=True)
     assert shown.split("\n\n")[1].split("\n") == [
-        "NODE   STATE  DEVICE      MEMORY                                   STORED",
-        "gpu1   up     0 RTX 4090  ##########.......... 12.0 GB of 24.0 GB       2",
-        "              1 T4        -                                                poisoned",
-        "cloud  down   -           -                                             -  Connection refused",
+        "NODE   STATE     DEVICE      MEMORY                                   STORED",
+        "gpu1   draining  0 RTX 4090  ##########.......... 12.0 GB of 24.0 GB       2",
+        "                 1 T4        -                                                poisoned",
+        "cloud  down      0 L4        -                                             -  Connection refused",
     ]
     assert shown.split("\n\n")[2].split("\n") == [
         "NODE  MODEL  STATUS  RUNNING  WAITING  INPUT  OUTPUT",
-        "gpu1  big    loaded        1        0   3072    1024",
+        "gpu1  big    loaded        1        0   3072    1024  pinned",
         "gpu1  odd    failed        -        -      -       -  torn",
     ]
+
+
+def test_a_device_tells_what_it_can_do_and_why_not_the_rest() -> None:
+    cpu = {
+        "dtype": "fp32",
+        "dtypes": {"fp32": "", "bf16": "this processor emulates bf16"},
+        "weights": {"none": "", "int4": "", "fp8": "fp8 needs a CUDA card"},
+        "attention": {"torch": "", "compiled": ""},
+    }
+    card = {"dtype": "bf16", "dtypes": {"fp32": "", "bf16": ""}, "weights": {"none": ""}}
+    devices = [{"index": 0, "abilities": cpu}, {"index": 1, "abilities": card}, {"index": 2}]
+    assert screen.abilities(devices) == [
+        "DEVICE  NUMBERS           WEIGHTS     ATTENTION",
+        "0       fp32              none, int4  torch, compiled  this processor emulates bf16; "
+        "fp8 needs a CUDA card",
+        "1       bf16 (also fp32)  none",
+    ]
+
+
+def test_an_own_node_that_is_draining_is_told_as_such() -> None:
+    own = {"name": "local", "kind": "local", "up": True, "draining": True}
+    told = {"gateway": {"url": "http://a"}, "node": {"url": "http://b"}, "nodes": [own]}
+    assert "gateway  http://a\nnode     http://b  draining" in screen.status(told)
+    assert "draining" not in screen.status(told | {"nodes": [own | {"draining": False}]})
+
+
+def test_models_of_several_nodes_are_told_apart() -> None:
+    found = [{"id": "a", "node": "gpu1"}, {"id": "a", "node": "gpu2", "pinned": True}, {"id": "b"}]
+    shown = [line.split() for line in screen.models(found)]
+    assert shown[0][:3] == ["NODE", "MODEL", "STATUS"]
+    assert [line[:2] for line in shown[1:]] == [["gpu1", "a"], ["gpu2", "a"], ["-", "b"]]
+    assert shown[2][-1] == "pinned"
+    assert screen.models(found[:1])[0].startswith("MODEL")
 
 
 def test_a_plain_status_keeps_to_ascii() -> None:

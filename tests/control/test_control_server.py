@@ -71,7 +71,7 @@ async def test_a_bug_is_logged_and_the_next_question_is_answered(
         (b"[]\n", '{"verb"'),
         (b'{"verb": 5}\n', '{"verb"'),
         (b'{"verb": "count", "args": []}\n', '{"verb"'),
-        (b'{"verb": "fly"}\n', "knows no verb 'fly'; it knows broken, count, load"),
+        (b'{"verb": "fly"}\n', "does not answer 'fly', but broken, count, load"),
         (b'{"verb": "count", "args": {"to": "x"}}\n', "to must be a number"),
         (b'{"verb": "count", "args": {"to": -1}}\n', "to must be a number"),
         (b'{"verb": "count", "args": {"to": NaN}}\n', "to must be a number"),

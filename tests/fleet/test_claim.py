@@ -35,6 +35,11 @@ def test_vram_mb_overrules_what_is_reckoned() -> None:
     assert granted.terms.room_mb == 10_000 - 3548 - (5000 - 256)
 
 
+def test_a_model_for_several_devices_is_for_other_nodes() -> None:
+    with pytest.raises(ModelNotFound, match="2 devices together"):
+        claim_of(known(min_devices=2), "bf16", PrefillRate())
+
+
 def test_what_is_left_beside_weights_and_reserves_is_the_pool() -> None:
     claim = claim_of(known(), "bf16", PrefillRate())
     room = Room(0, "card", 40_000, 10_000)
@@ -55,6 +60,17 @@ def test_a_model_that_fits_at_all_is_promised_the_shortest_context_at_least() ->
         choose(claim, [evolve(tight, free_mb=tight.free_mb - 1)])
     with pytest.raises(ModelNotFound):
         choose(claim, [evolve(tight, total_mb=1200, free_mb=1200)])
+
+
+def test_headroom_and_floor_are_kept_once_for_a_device_however_many_models_it_has() -> None:
+    claim = claim_of(known(Terms(1024)), "bf16", PrefillRate())
+    room = Room(0, "card", 40_000, 20_000)
+    for _ in range((20_000 - 3548) // claim.required_mb):
+        granted = grant(claim, choose(claim, [room]), batch_width=1)
+        room = evolve(room, free_mb=room.free_mb - granted.terms.weights_mb - granted.kv_mb)
+    assert room.free_mb >= room.spare_mb == 3548
+    with pytest.raises(InsufficientVram):
+        choose(claim, [room])
 
 
 def test_a_budget_smaller_than_one_sequence_is_refused_in_words_that_help() -> None:

@@ -314,9 +314,21 @@ def test_nobody_waits_for_a_turn_while_idle_models_would_do(sites: Sequence[Site
             assert not (is_possible and fits(each, each.rooms[0], idle))
 
 
+def test_of_several_devices_together_the_node_itself_is_asked() -> None:
+    split, there = evolve(WANTED, min_devices=2), site("a", 2000, resident("old", 9000))
+    found = plan(split, [there], NOW)
+    assert isinstance(found, Plan)
+    assert (found.device, found.evict) == (None, ())
+    found = plan(split, [evolve(there, said=InsufficientVram("full"))], NOW)
+    assert isinstance(found, Plan)
+    assert found.evict == ("old",)
+
+
 # -- what a node could ever do -----------------------------------------------------------------------
 
 VIEW = NodeView("a", "helexa", devices=(DeviceView(0, "card", 24_000),), harnesses=("torch",))
+PAIR = (DeviceView(0, "card", 24_000), DeviceView(1, "card", 24_000))
+SPLIT = CatalogueModel("m", vram_mb=40_000, min_devices=2, min_device_vram_mb=20_000)
 
 
 @pytest.mark.parametrize(
@@ -330,6 +342,16 @@ VIEW = NodeView("a", "helexa", devices=(DeviceView(0, "card", 24_000),), harness
         (CatalogueModel("m"), evolve(VIEW, harnesses=("candle",)), True),
         (CatalogueModel("m"), evolve(VIEW, devices=()), True),
         (CatalogueModel("m"), evolve(VIEW, can_load=False), False),
+        (SPLIT, VIEW, False),
+        (SPLIT, evolve(VIEW, kind="neuron"), False),
+        (SPLIT, evolve(VIEW, kind="neuron", devices=PAIR), True),
+        (SPLIT, evolve(VIEW, kind="neuron", devices=()), True),
+        (SPLIT, evolve(VIEW, devices=PAIR), False),
+        (
+            evolve(SPLIT, min_device_vram_mb=25_000),
+            evolve(VIEW, kind="neuron", devices=PAIR),
+            False,
+        ),
     ],
 )
 def test_what_a_node_could_have(entry: CatalogueModel, view: NodeView, expected: bool) -> None:

@@ -59,7 +59,7 @@ def test_a_neuron_s_devices_and_models_are_seen_with_their_load() -> None:
 
 def test_older_neurons_leave_fields_out() -> None:
     seen = view("reference_health_old", "reference_models_old", "reference_discovery_old")
-    assert seen.devices == (DeviceView(0, "NVIDIA GeForce RTX 5090", 32607, 0, "12.0"),)
+    assert seen.devices == (DeviceView(0, "NVIDIA GeForce RTX 5090", 32607, 32607, "12.0"),)
     (model,) = seen.models
     assert model.entry == ModelEntry(
         "test-model", harness="candle", status="loaded", devices=(0,), vram_used_mb=8000
@@ -196,6 +196,13 @@ def test_more_memory_is_free_than_there_is_on_no_device() -> None:
     found = Discovered(devices=(DeviceView(0, total_mb=8000),))
     seen = shapes.compose("a", "helexa", "", health, [], found, "", 0.0)
     assert seen.devices == (DeviceView(0, total_mb=8000, free_mb=8000),)
+
+
+def test_a_device_of_which_nothing_is_told_is_taken_for_free() -> None:
+    health = shapes.read_health(b'{"devices": [{"index": 1}]}')
+    found = Discovered(devices=(DeviceView(0, total_mb=8000), DeviceView(1, total_mb=9000)))
+    seen = shapes.compose("a", "neuron", "", health, [], found, "", 0.0)
+    assert [device.free_mb for device in seen.devices] == [8000, 9000]
 
 
 def test_devices_of_an_old_node_without_discovery_are_known_from_their_health() -> None:

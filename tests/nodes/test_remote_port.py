@@ -32,6 +32,7 @@ from helexa.errors import (
     UpstreamError,
 )
 from helexa.fleet.catalogue import CatalogueModel
+from helexa.fleet.limits import Limit
 from helexa.nodes.client import Client
 from helexa.nodes.port import NodeLost
 from helexa.nodes.remote import RemotePort, may_be_used
@@ -62,6 +63,22 @@ async def test_a_neuron_is_seen_as_it_is() -> None:
         assert len(seen.devices) == 2
         assert seen.version == "0.1.16 (8f6f1d3)"
         assert seen.seen_at == pytest.approx(trio.current_time(), abs=5)
+
+
+async def test_what_a_node_knows_of_files_is_told_before_they_are_loaded() -> None:
+    limit = {"context": 4096, "input": 3072, "output": 1024}
+    told = {"id": MODEL, "status": "unloaded", "limit": limit, "tool_call": True}
+    path = "models/Qwen%2FQwen3.6-27B/entry?source=hf%3AQwen%2FQwen3.6-27B"
+    async with port_of(**{path: answer(told)}) as (port, _):
+        entry = await port.tell(ENTRY)
+        assert entry is not None
+        assert (entry.limit, entry.tool_call) == (Limit(4096, 3072, 1024), True)
+
+
+@pytest.mark.parametrize("kind", ["helexa", "neuron"])
+async def test_a_node_that_is_too_old_to_tell_of_files_is_one_all_the_same(kind: str) -> None:
+    async with port_of(kind) as (port, _):
+        assert await port.tell(ENTRY) is None
 
 
 async def test_what_rarely_changes_is_asked_for_once() -> None:
@@ -188,7 +205,10 @@ async def test_a_node_that_files_are_fetched_from_is_told_what_they_are_there() 
 async def test_a_neuron_is_told_what_it_knows() -> None:
     async with port_of("neuron", **{"models/load": answer({"status": "ok"})}) as (port, fake):
         await port.load(ENTRY)
-        assert fake.asked[-1].json == {"model_id": MODEL, "quant": "q4", "harness": "candle"}
+        known = {"model_id": MODEL, "quant": "q4", "harness": "candle"}
+        assert fake.asked[-1].json == known
+        await port.load(evolve(ENTRY, min_devices=2))
+        assert fake.asked[-1].json == known | {"tensor_parallel": 2}
 
 
 async def test_one_model_under_two_ids_is_told_and_not_waited_for_again() -> None:

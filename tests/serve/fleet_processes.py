@@ -4,6 +4,7 @@ import json
 import socket
 import time
 import urllib.request
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -66,6 +67,7 @@ class Fleet:
     ports: dict[str, int]
     nodes: dict[str, Helexa] = field(factory=dict)
     gateway: Helexa = field(init=False)
+    _loads_before: Counter[str] = field(factory=Counter)
 
     def start_node(self, name: str) -> Helexa:
         options = {
@@ -141,12 +143,20 @@ class Fleet:
             if told["id"] == model and told["status"] == "loaded"
         ]
 
+    def empty(self) -> None:
+        """No model is loaded any more, and the gateway has seen it; loads are counted from here."""
+        for node in self.nodes.values():
+            for model in node.status["models"]:
+                node.control("unload", model=model["id"])
+        until(lambda: not any(view["models"] for view in self.views().values()))
+        self._loads_before = self._loads()
+
     def loads_of(self, model: str) -> int:
-        return sum(
-            line["model"] == model
-            for node in self.nodes.values()
-            for line in node.events("model loaded")
-        )
+        return self._loads()[model] - self._loads_before[model]
+
+    def _loads(self) -> Counter[str]:
+        nodes = self.nodes.values()
+        return Counter(line["model"] for node in nodes for line in node.events("model loaded"))
 
     def wait_for_rest(self) -> None:
         for process in (self.gateway, *self.nodes.values()):

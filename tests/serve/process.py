@@ -12,6 +12,7 @@ import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from helexa.control.client import Ended, NoDaemon, Refused, ask
@@ -21,6 +22,7 @@ SERVE = ("-m", "helexa", "serve")
 READY_DEVICE = (
     str(Path(__file__).parents[2] / "tools" / "bench_server.py"),
 )  # tokens without a model
+NOTHING_MORE: Mapping[str, str] = MappingProxyType({})
 AT_REST = {"sequences": 0, "slots": 0, "reservations": 0}
 
 
@@ -98,15 +100,17 @@ class Helexa:
             check=False,
         )
 
-    def helexa(self, *args: str) -> "subprocess.CompletedProcess[str]":
-        """Another command of `helexa`, in the same surroundings."""
+    def helexa(
+        self, *args: str, environ: Mapping[str, str] = NOTHING_MORE
+    ) -> "subprocess.CompletedProcess[str]":
+        """Another command of `helexa`, in the same surroundings but for `environ`."""
         return subprocess.run(
             [sys.executable, "-m", "helexa", *args],
             capture_output=True,
             text=True,
             timeout=60,
             check=False,
-            env=self.environ,
+            env={**self.environ, **environ},
         )
 
     @property

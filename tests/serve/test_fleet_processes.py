@@ -7,13 +7,26 @@ from pathlib import Path
 
 import pytest
 from fleet_processes import Fleet, beside, fleet_of, results, until
-from process import call
+from process import Helexa, call
 
 SLOW_WORDS = 15
 
 
+@pytest.fixture(scope="module")
+def shared(store_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    with fleet_of(tmp_path_factory.mktemp("fleet"), store_dir, ("east", "west")) as fleet:
+        yield fleet
+
+
 @pytest.fixture
-def fleet(tmp_path: Path, store_dir: Path) -> Iterator[Fleet]:
+def fleet(shared: Fleet) -> Fleet:
+    """For tests that leave two nodes and a gateway running."""
+    shared.empty()
+    return shared
+
+
+@pytest.fixture
+def mortal(tmp_path: Path, store_dir: Path) -> Iterator[Fleet]:
     with fleet_of(tmp_path, store_dir, ("east", "west")) as fleet:
         yield fleet
 
@@ -55,45 +68,45 @@ def test_two_nodes_serve_two_models_without_taking_turns(fleet: Fleet) -> None:
     assert (fleet.loads_of("ant"), fleet.loads_of("bee")) == (1, 1)
 
 
-def test_a_node_that_dies_in_the_middle_ends_the_stream_in_words(fleet: Fleet) -> None:
-    stream = fleet.stream("ant").read(2)
-    (name,) = fleet.where("ant")
-    fleet.nodes[name].kill()
+def test_a_node_that_dies_in_the_middle_ends_the_stream_in_words(mortal: Fleet) -> None:
+    stream = mortal.stream("ant").read(2)
+    (name,) = mortal.where("ant")
+    mortal.nodes[name].kill()
     stream.read()
     assert stream.error is not None, stream.said
     assert stream.error["message"]
-    status, headers, _ = fleet.ask("ant")
+    status, headers, _ = mortal.ask("ant")
     assert (status, headers["x-helexa-node"]) == (200, ({"east", "west"} - {name}).pop())
-    fleet.wait_until_down(name)
-    fleet.wait_for_rest()
+    mortal.wait_until_down(name)
+    mortal.wait_for_rest()
 
 
-def test_a_node_that_dies_while_it_loads_costs_a_wait_and_no_answer(fleet: Fleet) -> None:
+def test_a_node_that_dies_while_it_loads_costs_a_wait_and_no_answer(mortal: Fleet) -> None:
     with beside(1) as pool:
-        asked = pool.submit(fleet.ask, "sloth")
+        asked = pool.submit(mortal.ask, "sloth")
         until(
             lambda: any(
                 model["status"] == "loading"
-                for node in fleet.nodes.values()
+                for node in mortal.nodes.values()
                 for model in node.status["models"]
             )
         )
-        (name,) = [n for n, node in fleet.nodes.items() if node.status["models"]]
-        fleet.nodes[name].kill()
+        (name,) = [n for n, node in mortal.nodes.items() if node.status["models"]]
+        mortal.nodes[name].kill()
         status, headers, _ = asked.result(timeout=30)
     assert (status, headers["x-helexa-node"]) == (200, ({"east", "west"} - {name}).pop())
 
 
-def test_a_node_that_hangs_is_left_and_found_again(fleet: Fleet) -> None:
-    assert fleet.ask("ant")[0] == 200
-    (name,) = fleet.where("ant")
-    fleet.nodes[name].process.send_signal(signal.SIGSTOP)
-    fleet.wait_until_down(name)
-    status, headers, _ = fleet.ask("ant")
+def test_a_node_that_hangs_is_left_and_found_again(mortal: Fleet) -> None:
+    assert mortal.ask("ant")[0] == 200
+    (name,) = mortal.where("ant")
+    mortal.nodes[name].process.send_signal(signal.SIGSTOP)
+    mortal.wait_until_down(name)
+    status, headers, _ = mortal.ask("ant")
     assert (status, headers["x-helexa-node"]) == (200, ({"east", "west"} - {name}).pop())
-    fleet.nodes[name].process.send_signal(signal.SIGCONT)
-    fleet.wait_until_up(name)
-    fleet.wait_for_rest()
+    mortal.nodes[name].process.send_signal(signal.SIGCONT)
+    mortal.wait_until_up(name)
+    mortal.wait_for_rest()
 
 
 def test_a_wrong_token_is_told_as_what_it_is(fleet: Fleet) -> None:
@@ -102,6 +115,9 @@ def test_a_wrong_token_is_told_as_what_it_is(fleet: Fleet) -> None:
     until(lambda: all("token" in view["why_down"] for view in fleet.views().values()))
     status, headers, told = fleet.ask("ant")
     assert (status, headers["retry-after"]) == (503, "5"), told
+    fleet.gateway.stop()
+    fleet.start_gateway().wait_ready()
+    fleet.wait_until_up("east", "west")
 
 
 def test_restarting_one_node_after_the_other_fails_no_request(fleet: Fleet) -> None:
@@ -149,6 +165,7 @@ def test_a_node_that_is_drained_finishes_what_it_does_and_gets_no_more(fleet: Fl
     (name,) = fleet.where("ant")
     told = fleet.gateway.ctl("drain", name)
     assert told.returncode == 0, told.stderr
+    assert fleet.views()[name]["draining"]
     status, headers, _ = fleet.ask("ant")
     assert (status, headers["x-helexa-node"]) == (200, ({"east", "west"} - {name}).pop())
     assert stream.read().is_done
@@ -178,3 +195,17 @@ def test_ctl_tells_every_node_and_what_a_request_would_bring_about(fleet: Fleet)
     assert fleet.gateway.status["activation"]["state"] == "ready"
     health = call("GET", f"{fleet.url}/health")[2]
     assert health == {"status": "ok", "activation": {"state": "ready"}}
+
+
+def test_a_gateway_and_its_own_node_are_told_of_as_one(scripts: Helexa) -> None:
+    scripts.control("load", model="scripted")
+    scripts.control("pin", model="scripted", node="local")
+    until(lambda: scripts.status["activation"]["state"] == "ready")
+    status = scripts.status
+    assert status["activation"] == {"state": "ready", "loading": [], "pending": [], "failed": []}
+    assert [model["pinned"] for model in status["models"] if model["id"] == "scripted"] == [True]
+    assert "pinned" in scripts.ctl("models").stdout
+    scripts.control("unpin", model="scripted", node="local")
+    assert not any(model["pinned"] for model in scripts.status["models"])
+    health = call("GET", f"{scripts.url()}/health")[2]
+    assert health["activation"] == {"state": "ready"}

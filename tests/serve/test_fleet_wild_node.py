@@ -3,9 +3,12 @@
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from subprocess import CompletedProcess
 
 import pytest
-from fleet_processes import TOKEN, Fleet, beside, fleet_of, results, until
+from fleet_processes import TOKEN, Fleet, Stream, beside, fleet_of, results, until
+from made_up_model import SOURCE, made_up_model
 from process import call
 from wild_node import Mode, WildNode, wild_node
 
@@ -20,11 +23,11 @@ def wild() -> Iterator[WildNode]:
 
 @pytest.fixture(scope="module")
 def fleet(
-    wild: WildNode, store_dir: object, tmp_path_factory: pytest.TempPathFactory
+    wild: WildNode, store_dir: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Fleet]:
     """`east` has ant loaded, and `wild` says the same of itself."""
     folder = tmp_path_factory.mktemp("wild")
-    with fleet_of(folder, store_dir, ("east",), {"wild": wild.port}) as fleet:  # type: ignore[arg-type]
+    with fleet_of(folder, store_dir, ("east",), {"wild": wild.port}) as fleet:
         assert fleet.ask("ant")[0] == 200
         yield fleet
 
@@ -89,11 +92,14 @@ def test_an_answer_that_trickles_comes_whole(fleet: Fleet, wild: WildNode) -> No
 
 def test_an_answer_without_end_ends_when_its_client_leaves(fleet: Fleet, wild: WildNode) -> None:
     with going(fleet, wild, "endless"):
-        streams = [fleet.stream("ant", f"Hello {i}.") for i in range(NUM_ASKED)]
-        for stream in streams:
-            stream.read(2)
-        assert wild.num_open > 0
-        assert fleet.gateway.status["open"]["reservations"] == wild.num_open
+        streams: list[Stream] = []
+
+        def is_asked() -> bool:
+            streams.extend(fleet.stream("ant", f"Hello {i}.").read(2) for i in range(NUM_ASKED))
+            return wild.num_open > 0
+
+        until(is_asked)  # it may be on trial still for what it did before
+        until(lambda: fleet.gateway.status["open"]["reservations"] == wild.num_open > 0)
         for stream in streams:
             stream.response.close()
         until(lambda: wild.num_open == 0)
@@ -124,12 +130,36 @@ def test_a_node_gives_files_and_lines_to_its_fleet_alone(fleet: Fleet) -> None:
     url = f"http://127.0.0.1:{fleet.ports['east']}"
     bearer = {"authorization": f"Bearer {TOKEN}"}
     (stored,) = call("GET", f"{url}/discovery", headers=bearer)[2]["stored"][:1]
-    for path in (f"/models/{stored}/files", "/logs", "/models/ant/limit"):
+    for path in (f"/models/{stored}/files", "/logs", "/models/ant/limit", "/models/ant/entry"):
         assert call("GET", url + path, headers=bearer)[0] == 200
         assert call("GET", url + path)[0] == 401
         assert call("GET", fleet.url + path)[0] == 404
     told = call("GET", f"{url}/models/{stored}/files", headers=bearer)[2]
     assert all(len(file["sha256"]) == 64 for file in told["files"])
+
+
+def test_a_model_s_files_come_from_a_node_that_runs(
+    fleet: Fleet, store_dir: Path, tmp_path: Path
+) -> None:
+    with made_up_model(store_dir) as there:
+        asked = models_add(fleet, tmp_path)
+        assert asked.returncode == 0, asked.stderr
+        here = Path(asked.stdout.strip().rpartition(" in ")[2])
+        assert here.is_relative_to(tmp_path)
+        for name in ("model.safetensors", "tokenizer.json"):
+            assert (here / name).read_bytes() == (there / name).read_bytes()
+
+
+def models_add(fleet: Fleet, folder: Path) -> "CompletedProcess[str]":
+    """On another host of the fleet, which has a store of its own."""
+    file = folder / "helexa.toml"
+    url = f"http://127.0.0.1:{fleet.ports['east']}"
+    file.write_text(f'[[nodes]]\nname = "east"\nendpoint = "{url}"\ntoken = "{TOKEN}"\n')
+    file.chmod(0o600)
+    environ = {"HELEXA_NODE__NAME": "other", "HELEXA_STORE__DIR": str(folder / "store")}
+    source = SOURCE.replace("hf:", "node:east/")
+    command = ("models", "--config", str(file), "add", source)
+    return fleet.nodes["east"].helexa(*command, environ=environ)
 
 
 def test_what_an_operator_loads_through_a_gateway_is_there_after_a_restart(fleet: Fleet) -> None:

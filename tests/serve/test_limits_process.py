@@ -38,6 +38,9 @@ def test_the_pool_holds_what_is_promised_and_shows_it(served: Helexa) -> None:
         46_080,
     )  # 30 layers, 3 heads, 64 wide; bf16, fp32
     assert state["alone"] == ""
+    (device,) = served.status["devices"]
+    assert device["abilities"]["dtypes"][device["abilities"]["dtype"]] == ""
+    assert "ATTENTION" in served.ctl("status").stdout
 
 
 def test_a_second_turn_is_told_how_much_of_it_was_cached(served: Helexa) -> None:

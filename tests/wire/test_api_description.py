@@ -53,6 +53,7 @@ ROUTES = {
         "GET /models/{id}/files",
         "GET /models/{id}/files/{file}",
         "GET /models/{id}/limit",
+        "GET /models/{id}/entry",
         "GET /logs",
     },
 }
@@ -121,7 +122,7 @@ def test_every_reference_leads_somewhere(listener: str) -> None:
 
 @pytest.mark.parametrize("path", READERS)
 def test_every_request_that_the_description_allows_is_read(path: str) -> None:
-    @settings(max_examples=50, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=50, suppress_health_check=list(HealthCheck))
     @given(GATEWAY[path]["POST"].as_strategy())
     def check(case: schemathesis.Case) -> None:
         refusal = refusal_of(READERS[path], parse_json(json.dumps(case.body).encode()))

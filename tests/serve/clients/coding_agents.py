@@ -16,6 +16,7 @@ from attrs import frozen
 from helexa.clients.command import CLIENTS
 from helexa.clients.listing import fetch_models
 from helexa.clients.offer import choose, read_models
+from helexa.store.layout import locked
 
 PACKAGES = {
     "opencode-ai": "1.18.33",
@@ -118,19 +119,25 @@ def install_packages(cache: Path, packages: Mapping[str, str]) -> Path:
         pytest.skip("npm is missing, so that the clients cannot be installed")
     home = cache / "-".join(["clients", *packages.values()])
     commands = home / "node_modules" / ".bin"
-    if not (home / "complete").exists():
-        shutil.rmtree(home, ignore_errors=True)
-        home.mkdir(parents=True)
-        (home / "package.json").write_text(json.dumps({"private": True}))
-        wanted = [f"{name}@{version}" for name, version in packages.items()]
-        subprocess.run(
-            [npm, "install", "--no-audit", "--no-fund", "--loglevel=error", *wanted],
-            cwd=home,
-            check=True,
-            timeout=INSTALL_SECONDS,
-        )
-        (home / "complete").touch()
+    with locked(cache, home.name):  # of several workers the first installs them
+        if not (home / "complete").exists():
+            install_into(home, npm, packages)
     return commands
+
+
+def install_into(home: Path, npm: str, packages: Mapping[str, str]) -> None:
+    shutil.rmtree(home, ignore_errors=True)
+    home.mkdir(parents=True)
+    (home / "package.json").write_text(json.dumps({"private": True}))
+    wanted = [f"{name}@{version}" for name, version in packages.items()]
+    options = ("--fetch-retries=5", "--no-audit", "--no-fund", "--loglevel=error")
+    subprocess.run(
+        [npm, "install", *options, *wanted],
+        cwd=home,
+        check=True,
+        timeout=INSTALL_SECONDS,
+    )
+    (home / "complete").touch()
 
 
 class Home:
