@@ -41,7 +41,14 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="helexa", description=__doc__)
     top.add_argument("--version", action="version", version=f"helexa {__version__}")
     common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("--config", type=Path, metavar="F", help="the configuration file")
+    common.add_argument(
+        "--config",
+        type=Path,
+        metavar="F",
+        default=argparse.SUPPRESS,  # so that a verb without it leaves what stands before the verb
+        help="the configuration file",
+    )
+    top.set_defaults(config=None)
     verbs = top.add_subparsers(metavar="COMMAND", required=True)
     made = verbs.add_parser("serve", parents=[common], help="serve in the foreground")
     made.add_argument("--greet", action="store_true", help="print a command to try once ready")

@@ -152,10 +152,12 @@ def speaks_unicode() -> bool:
 def parser() -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--socket", type=Path, metavar="PATH", default=argparse.SUPPRESS)
-    common.add_argument("--json", action="store_true", help="one line of JSON per thing")
+    as_json: dict[str, Any] = {"action": "store_true", "help": "one line of JSON per thing"}
+    common.add_argument("--json", default=argparse.SUPPRESS, **as_json)
     top = argparse.ArgumentParser(prog="helexa-ctl", description="Look into a running helexa.")
     top.add_argument("--version", action="version", version=f"helexa-ctl {__version__}")
     top.add_argument("--socket", type=Path, metavar="PATH", help="the control socket to ask")
+    top.add_argument("--json", **as_json)
     verbs = top.add_subparsers(metavar="VERB", required=True)
 
     def verb(run: Callable[[argparse.Namespace], int], help: str) -> argparse.ArgumentParser:

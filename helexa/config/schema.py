@@ -108,6 +108,7 @@ class PrefixCache:
     enabled: bool = True
     share: Literal["account", "all"] = "account"
     max_entries: int = field(default=8, validator=not_negative)
+    parked_mb: int = field(default=1024, validator=not_negative)
 
 
 @frozen

@@ -19,7 +19,7 @@ case "$1 $2" in
     "-m venv")
         [ ! -e {broken} ] || {{ echo "ensurepip is not available"; exit 1; }}
         mkdir -p "$3/bin" && cp {made}/* "$3/bin" ;;
-    "-m pip") ;;
+    "-m pip") [ "$3" != install ] || [ ! -e {offline} ] || {{ rm {offline}; exit 1; }} ;;
     *) exec {python} "$@" ;;
 esac
 """
@@ -41,6 +41,7 @@ class Tools:
             text.format(
                 log=self.folder / "log",
                 broken=self.folder / "no-ensurepip",
+                offline=self.folder / "offline",
                 made=self.folder / "made",
                 python=sys.executable,
             )
@@ -142,6 +143,15 @@ def test_an_environment_is_made_once(tools: Tools) -> None:
     made = [line for line in tools.log if line.startswith("python -m venv")]
     installed = [line for line in tools.log if line.startswith("python -m pip install")]
     assert (len(made), len(installed)) == (1, 1)
+
+
+def test_an_install_that_breaks_off_is_tried_again(tools: Tools) -> None:
+    (tools.folder / "offline").touch()
+    done = tools.run("tools/up", "--no-start")
+    assert done.returncode == 0, done.stderr
+    assert "that failed; 2 more tries" in done.stderr
+    installed = [line for line in tools.log if line.startswith("python -m pip install")]
+    assert len(installed) == 2
 
 
 def test_a_half_made_environment_is_made_whole(tools: Tools) -> None:
