@@ -330,6 +330,8 @@ class Fleet:
         self._sweep_soon()
 
     def _moved(self, moved: Moved) -> None:
+        if moved.move not in self._loading.board.moves:  # from a life of the fleet that is over
+            return
         self._loading.moved(moved)
         ask = moved.move.ask
         if ask is None:

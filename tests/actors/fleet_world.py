@@ -334,7 +334,7 @@ async def world(
             yield made
         for _ in range(60):  # loads that nobody waits for any more end, and pinned models come up
             await trio.sleep(30)
-            if not fleet._loading.board.moves:
+            if not (fleet._loading.board.moves or fleet._loading.board.lines):
                 break
         made.assert_at_rest()
         nursery.cancel_scope.cancel()
