@@ -2,7 +2,6 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterable
 
 from attrs import define, evolve, field, frozen
 
@@ -35,7 +34,6 @@ class Learned:
     full_with: frozenset[str] | None = None  # the models beside which the node had no room for it
     said: HelexaError | None = None  # that there was none
     told: ModelEntry | None = None  # by the node: of its files, then while it was loaded last
-    is_asked: bool = False  # whether it was asked what it knows of those files
 
 
 @define(eq=False)
@@ -69,6 +67,7 @@ class Member:
     port: NodePort
     view: NodeView
     is_known: bool = False  # whether it was seen, or found lost, at least once
+    asked_about: tuple[CatalogueModel, ...] | None = None  # the catalogue whose files it told of
     is_stale: bool = False  # whether it changed since, in a way that only the next look can tell
     draining: bool = False
     breaker: Breaker = field(factory=Breaker)
@@ -113,7 +112,9 @@ class Member:
         """Take what the node tells; False for what was asked before something changed."""
         if view.seen_at < self.changed_at:
             return False
-        has_new_files, was_lost = view.stored != self.view.stored, self.lost_at is not None
+        has_new_files = view.stored != self.view.stored
+        if has_new_files or self.lost_at is not None:
+            self.asked_about = None
         self.view, self.is_known, self.lost_at, self.is_stale = view, True, None, False
         self.breaker = breaker.looked(self.breaker, view.up, now)
         loaded = {each.entry.id: each for each in view.models if each.entry.loaded}
@@ -125,8 +126,6 @@ class Member:
         for model, learned in self.learned.items():
             if has_new_files or model in loaded:  # what failed before may go well now
                 learned.failure = None
-            if has_new_files or was_lost:
-                learned.is_asked = False
         self.others = Counter(
             {model: self._others(each) for model, each in loaded.items() if self._others(each) > 0}
         )
@@ -135,21 +134,16 @@ class Member:
             self.stays[model].is_unclaimed = False
         return True
 
-    def to_ask(self, models: Iterable[CatalogueModel]) -> list[CatalogueModel]:
-        """Those that it says it has the files of, and has not told of; they count as asked from now on."""
-        if self.view.stored is None:
+    def to_ask(self, models: tuple[CatalogueModel, ...]) -> list[CatalogueModel]:
+        """Those of the catalogue that it has the files of, and has not told of; once while that is so."""
+        if self.view.stored is None or self.asked_about is models:
             return []
-        found = [
+        self.asked_about = models
+        return [
             entry
             for entry in models
-            if not entry.is_script
-            and files_on(entry, self.view)
-            and not self.of(entry.id).is_asked
-            and self.of(entry.id).told is None
+            if not entry.is_script and files_on(entry, self.view) and not self.of(entry.id).told
         ]
-        for entry in found:
-            self.of(entry.id).is_asked = True
-        return found
 
     def _others(self, model: ModelView) -> int:
         """Requests there that are not leased by this fleet, unless it has just had some there itself."""
