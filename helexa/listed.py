@@ -19,7 +19,7 @@ async def fleet_entries(
 ) -> list[ModelEntry]:
     """This host's own node knows better than its view which models could fit it.
 
-    `told` is what was told of models that are not loaded now while they were.
+    `told` is what other nodes told last of models that are not loaded now.
     """
     others = [view for view in views if view.up and view.kind != "local"]
     where = dict(feasible_on(catalogue.models, others))

@@ -1,6 +1,7 @@
 """The metrics of spending, by account and key: ids from the configuration and the key store alone."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import TypeAlias
 
 from prometheus_client import CollectorRegistry, Counter
@@ -95,23 +96,25 @@ class BudgetCollector(Collector):
         self._budgets = budgets
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
+        standings = list(islice(self._budgets(), MOST_KEYS))
         for unit in UNITS:
-            found = self._found(unit)
+            found = tightest(standings, unit)
             for name, text, figure in FIGURES:
                 family = GaugeMetricFamily(f"helexa_budget_{name}{unit}", text, labels=LABELS)
                 for where, bound in found.items():
                     family.add_metric(where, figure(bound))
                 yield family
 
-    def _found(self, unit: Unit) -> Mapping[tuple[str, str, str], Bound]:
-        """The smallest cap where several have the same labels."""
-        found: dict[tuple[str, str, str], Bound] = {}
-        for one, _ in zip(self._budgets(), range(MOST_KEYS), strict=False):
-            where = (one.cap.scope.account_id, one.cap.scope.key_id, window_label(one.cap))
-            for bound in bounds(one):
-                if bound.unit == unit and (where not in found or bound.cap < found[where].cap):
-                    found[where] = bound
-        return found
+
+def tightest(standings: Iterable[Standing], unit: Unit) -> Mapping[tuple[str, str, str], Bound]:
+    """By labels; the smallest cap where several have the same."""
+    found: dict[tuple[str, str, str], Bound] = {}
+    for one in standings:
+        where = (one.cap.scope.account_id, one.cap.scope.key_id, window_label(one.cap))
+        for bound in bounds(one):
+            if bound.unit == unit and (where not in found or bound.cap < found[where].cap):
+                found[where] = bound
+    return found
 
 
 LABELS = ("account", "key", "window")

@@ -37,7 +37,7 @@ def compose(
     """The catalogue's models in its order, then others that nodes which are up have.
 
     `unloaded` tells of models that no node has loaded what is known of them all the same: from their
-    files on this host, or from when they were loaded last.
+    files on this host, or as a node told of them last.
     """
     found = by_model(views)
     listed = [entry.id for entry in catalogue.models]

@@ -12,10 +12,9 @@ from helexa.actors.place import Asker, ModelState
 from helexa.conversation import Conversation, Events, Principal
 from helexa.errors import NotLoaded
 from helexa.fleet.catalogue import CatalogueModel
-from helexa.fleet.entry import ModelEntry
 from helexa.fleet.known import Known
 from helexa.fleet.view import DeviceView, ModelView, NodeView
-from helexa.host import Host, described, entry_of
+from helexa.host import Host, entry_of
 from helexa.messages import Prepare
 from helexa.nodes.asked import Prepared
 from helexa.trace import Trace
@@ -50,8 +49,8 @@ class LocalPort:
             seen_at=asked_at,
         )
 
-    async def tell(self, entry: CatalogueModel) -> ModelEntry:
-        return described(entry, await self.known(entry), "unloaded", None)
+    async def tell(self, entry: CatalogueModel) -> None:
+        """The list of models looks at this host's files itself, whenever it is asked for (`listed`)."""
 
     async def load(self, entry: CatalogueModel, by: Asker = "request") -> None:
         await self.host.node.load(entry, by).reply.wait()
