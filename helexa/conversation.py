@@ -14,7 +14,7 @@ Json = Any  # what orjson gives: dict, list, str, int, float, bool, None
 Role = Literal["system", "developer", "user", "assistant", "tool"]
 
 
-@frozen
+@frozen(cache_hash=True)
 class Principal:
     """Who asks: never the secret, only its names."""
 

@@ -7,6 +7,7 @@ to know, and what was spent the ledger's.
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
+from functools import lru_cache
 
 import trio
 from attrs import define, evolve, field
@@ -20,7 +21,6 @@ from helexa.errors import (
     Busy,
     HelexaError,
     InsufficientVram,
-    ModelNotFound,
     NotLoaded,
     ServiceUnavailable,
     UpstreamError,
@@ -80,7 +80,7 @@ class Gateway:
         entry = self.resolve(asked.conversation.model)
         trace.model = entry.id
         asked.key.check_use(entry.names)
-        asked = evolve(asked, conversation=evolve(asked.conversation, model=entry.id))
+        asked = asked.of_model(entry.id)
         prepared, known = estimated(asked, entry), await self._known(entry)
         if self._local is not None and known is not None:
             preparing = self._local.prepare(known, asked.conversation, asked.key.principal)
@@ -116,15 +116,12 @@ class Gateway:
 
     def resolve(self, name: str) -> CatalogueModel:
         """The catalogue's entry, or one for a model that a node has, or had before it went down."""
-        try:
-            return self._shelf.resolve(name)
-        except ModelNotFound:
-            if self._fleet.knows(name):
-                return CatalogueModel(id=name)
-            if self._fleet.is_down:  # who knows what its nodes have
-                words = "no node of this fleet is healthy"
-                raise ServiceUnavailable(words, retry_after=5) from None
-            raise
+        entry = self._shelf.catalogue.resolve(name)
+        if entry is None and self._fleet.knows(name):
+            return unlisted(name)
+        if entry is None and self._fleet.is_down:  # who knows what its nodes have
+            raise ServiceUnavailable("no node of this fleet is healthy", retry_after=5)
+        return entry or self._shelf.resolve(name)
 
     # -- before the node -----------------------------------------------------------------------------
 
@@ -267,6 +264,12 @@ class Tries:
         self.trace.node = self._node
         lost = isinstance(self._said, NodeLost)
         return UpstreamLost(self._said.message) if lost else self._said
+
+
+@lru_cache(maxsize=1024)
+def unlisted(model: str) -> CatalogueModel:
+    """The entry of a model that no catalogue has."""
+    return CatalogueModel(id=model)
 
 
 # -- what is known of a request ------------------------------------------------------------------------

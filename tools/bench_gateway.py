@@ -7,6 +7,8 @@ nginx takes part where it is installed, LiteLLM where a directory is given for i
 its own is made there with pip.  One table: requests per second, the time to the first chunk and the
 latency of a chunk beyond those of the upstream asked directly, chunks per second in a burst, CPU per
 chunk and per request, memory.  The last column is how many times better helexa is than LiteLLM.
+All of them run from the start and are asked in turns, so that an hour in which the machine is slow
+is slow for each.
 
 On a machine that does other work, too, only the rows of CPU and memory mean something.
 """
@@ -24,23 +26,46 @@ from attrs import define, field
 from bench_gateway_sides import Side, body, has_nginx, helexa, litellm, nginx, upstream
 
 AT_ONCE = (1, 16, 64)
+ROUNDS = 5
 STREAMS = 16
 PACE_MICROSECONDS = 10_000
 STAMP = b'"content":"'
 
 
 @define
-class Row:
-    """What one gateway did; seconds unless said otherwise."""
+class Spent:
+    """On so many requests or chunks: the gateway's CPU and the time that went by, in seconds."""
 
-    name: str
-    per_second: dict[int, float] = field(factory=dict)
+    count: int = 0
+    cpu: float = 0.0
+    seconds: float = 0.0
+
+    def add(self, count: int, cpu: float, seconds: float) -> None:
+        self.count, self.cpu, self.seconds = (
+            self.count + count,
+            self.cpu + cpu,
+            self.seconds + seconds,
+        )
+
+    @property
+    def per_second(self) -> float:
+        return self.count / self.seconds
+
+    @property
+    def cpu_each(self) -> float:
+        return self.cpu / self.count
+
+
+@define
+class Row:
+    """What one gateway did in all rounds; seconds unless said otherwise."""
+
+    side: Side
+    requests: dict[int, Spent] = field(factory=lambda: {at_once: Spent() for at_once in AT_ONCE})
     first: list[float] = field(factory=list)
     chunk: list[float] = field(factory=list)
-    chunks_per_second: float = 0.0
-    cpu_per_chunk: float = 0.0
-    cpu_per_paced_chunk: float = 0.0
-    cpu_per_request: dict[int, float] = field(factory=dict)
+    burst: Spent = field(factory=Spent)
+    paced: Spent = field(factory=Spent)
     memory_mb: float = 0.0
 
 
@@ -102,18 +127,16 @@ class Client:
 # -- what is measured ----------------------------------------------------------------------------------
 
 
-async def measure(side: Side, scale: float) -> Row:
-    row = Row(side.name)
+async def measure(row: Row, scale: float) -> None:
+    """One round."""
+    side = row.side
     await requests(side, 4, 40)  # warm
-    for at_once in AT_ONCE:
+    for at_once, spent in row.requests.items():
         count = max(at_once, int((200 + 20 * at_once) * scale))
-        cpu, seconds = await requests(side, at_once, count)
-        row.per_second[at_once] = count / seconds
-        row.cpu_per_request[at_once] = cpu / count
-    await paced(side, row, int(200 * scale))
-    await burst(side, row, int(5000 * scale))
+        spent.add(count, *await requests(side, at_once, count))
+    await paced(row, max(1, int(200 * scale)))
+    await burst(row, int(5000 * scale))
     row.memory_mb = side.memory_mb()
-    return row
 
 
 async def requests(side: Side, at_once: int, count: int) -> tuple[float, float]:
@@ -130,29 +153,27 @@ async def requests(side: Side, at_once: int, count: int) -> tuple[float, float]:
     return took()
 
 
-async def paced(side: Side, row: Row, chunks: int) -> None:
+async def paced(row: Row, chunks: int) -> None:
     async def work() -> None:
-        async with Client(side.port) as client:
+        async with Client(row.side.port) as client:
             first, ages = await client.stream(chunks, PACE_MICROSECONDS)
             row.first.append(first)
             row.chunk += ages
 
-    with timed(side) as took:
+    with timed(row.side) as took:
         for _ in range(3):
             await asyncio.gather(*(work() for _ in range(STREAMS)))
-    row.cpu_per_paced_chunk = took()[0] / (3 * STREAMS * chunks)
+    row.paced.add(3 * STREAMS * chunks, *took())
 
 
-async def burst(side: Side, row: Row, chunks: int) -> None:
+async def burst(row: Row, chunks: int) -> None:
     async def work() -> None:
-        async with Client(side.port) as client:
+        async with Client(row.side.port) as client:
             await client.stream(chunks, 0)
 
-    with timed(side) as took:
+    with timed(row.side) as took:
         await asyncio.gather(*(work() for _ in range(STREAMS)))
-    cpu, seconds = took()
-    row.chunks_per_second = STREAMS * chunks / seconds
-    row.cpu_per_chunk = cpu / (STREAMS * chunks)
+    row.burst.add(STREAMS * chunks, *took())
 
 
 @contextmanager
@@ -169,28 +190,28 @@ def timed(side: Side) -> Iterator[Callable[[], tuple[float, float]]]:
 
 def print_table(rows: list[Row]) -> None:
     direct = rows[0]
-    print(f"{'':34}" + "".join(f"{row.name:>12}" for row in rows) + "      better")
+    print(f"{'':34}" + "".join(f"{row.side.name:>12}" for row in rows) + "      better")
     for at_once in AT_ONCE:
-        numbers = [row.per_second[at_once] for row in rows]
+        numbers = [row.requests[at_once].per_second for row in rows]
         line(f"requests/s, {at_once} at once", numbers, rows)
     for what, part in (("first chunk, added ms", "first"), ("chunk latency, added ms", "chunk")):
         for name, share in (("p50", 0.5), ("p99", 0.99)):
             base = quantile(getattr(direct, part), share)
             added = [1e3 * (quantile(getattr(row, part), share) - base) for row in rows]
             line(f"{what}, {name}", added, rows, less_is_better=True)
-    line("burst, chunks/s", [row.chunks_per_second for row in rows], rows)
+    line("burst, chunks/s", [row.burst.per_second for row in rows], rows)
     for at_once in AT_ONCE:
-        costs = [1e3 * row.cpu_per_request[at_once] for row in rows]
+        costs = [1e3 * row.requests[at_once].cpu_each for row in rows]
         line(f"CPU per request, {at_once} at once, ms", costs, rows, less_is_better=True)
-    costs = [1e6 * row.cpu_per_chunk for row in rows]
+    costs = [1e6 * row.burst.cpu_each for row in rows]
     line("CPU per chunk of a burst, µs", costs, rows, less_is_better=True)
-    costs = [1e6 * row.cpu_per_paced_chunk for row in rows]
+    costs = [1e6 * row.paced.cpu_each for row in rows]
     line("CPU per chunk every 10 ms, µs", costs, rows, less_is_better=True)
     line("memory, MB", [row.memory_mb for row in rows], rows, less_is_better=True)
 
 
 def line(what: str, numbers: list[float], rows: list[Row], *, less_is_better: bool = False) -> None:
-    named = {row.name: number for row, number in zip(rows, numbers, strict=True)}
+    named = {row.side.name: number for row, number in zip(rows, numbers, strict=True)}
     ratio = ""
     if min(named["helexa"], named.get("litellm", 0.0)) > 0:
         times = named["helexa"] / named["litellm"]
@@ -208,19 +229,19 @@ def main() -> None:
     parser.add_argument("--litellm", type=Path, help="where its environment is, or shall be")
     options = parser.parse_args()
     scale = 0.1 if options.quick else 1.0
-    rows = []
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         directory = Path(name)
         direct = stack.enter_context(upstream(directory))
-        sides = [lambda: helexa(directory, direct.port)]
+        sides = [direct, stack.enter_context(helexa(directory, direct.port))]
         if has_nginx():
-            sides.append(lambda: nginx(directory, direct.port))
+            sides.append(stack.enter_context(nginx(directory, direct.port)))
         if options.litellm:
-            sides.append(lambda: litellm(directory, direct.port, options.litellm.resolve()))
-        rows.append(asyncio.run(measure(direct, scale)))
-        for side in sides:
-            with side() as found:
-                rows.append(asyncio.run(measure(found, scale)))
+            peer = litellm(directory, direct.port, options.litellm.resolve())
+            sides.append(stack.enter_context(peer))
+        rows = [Row(side) for side in sides]
+        for _ in range(ROUNDS):
+            for row in rows:
+                asyncio.run(measure(row, scale / ROUNDS))
     print_table(rows)
 
 

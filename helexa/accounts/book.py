@@ -90,6 +90,15 @@ class Book:
 
         What goes beyond its reservation is charged as far as every cap has room.
         """
+        self._charge(opened, used, now, is_over=False)
+
+    def close(self, opened: Open, used: Used, now: float) -> None:
+        """As `use`, and give back what it did not take.  Once, when the request is over."""
+        self._charge(opened, used, now, is_over=True)
+        self.num_open -= 1
+        self._seconds = smoothed(self._seconds, now - opened.opened_at, SMOOTHING)
+
+    def _charge(self, opened: Open, used: Used, now: float, *, is_over: bool) -> None:
         price, held = opened.wanted.prices.of(used), opened.held
         beyond = (price - opened.most).not_below_zero
         if beyond != NOTHING:
@@ -97,20 +106,14 @@ class Book:
         charged = price.at_most(opened.most) + beyond
         difference = charged - opened.charged
         opened.used, opened.charged, opened.uncharged = used, charged, price - charged
-        released = held - opened.held
+        released = held if is_over else held - opened.held
         for meter_id in opened.meters:
             before = self.meter(meter_id)
-            after = windows.spend(before, meter_id[1], released, difference, now)
+            if difference == NOTHING:
+                after = windows.give_back(before, released)
+            else:
+                after = windows.spend(before, meter_id[1], released, difference, now)
             self._put(meter_id, before, after)
-
-    def close(self, opened: Open, now: float) -> None:
-        """Give back what it did not take.  Once, when the request is over."""
-        held = opened.held
-        for meter_id in opened.meters:
-            before = self.meter(meter_id)
-            self._put(meter_id, before, windows.give_back(before, held))
-        self.num_open -= 1
-        self._seconds = smoothed(self._seconds, now - opened.opened_at, SMOOTHING)
 
     def remaining(self, caps: Iterable[Cap], now: float) -> Remaining | None:
         """By the cap on tokens that leaves the least."""

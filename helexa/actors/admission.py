@@ -39,7 +39,7 @@ class Slot:
     answers: int = 1
     spent: Spent | None = None  # for the one who holds it to say, before it is given back
     admitted_at: float | None = None
-    turn: Reply[None] = field(factory=Reply[None])  # given when it may start
+    turn: Reply[None] = field(factory=Reply)  # given when it may start
 
 
 @frozen(eq=False)
@@ -197,7 +197,7 @@ class Admission:
             self._mailbox.close()
             self._dismiss(ActorDown(f"admission of {self._model} ended with this request in hand"))
 
-    async def _handle(self, message: Enter | Leave | Close) -> None:
+    def _handle(self, message: Enter | Leave | Close) -> None:
         match message:
             case Enter():
                 message.reply.set(self._arrive(message))
@@ -271,12 +271,10 @@ class Admission:
             return Busy(f"the model is busy: {others} already", retry_after=seconds)
         if decision == "own_queue_full":
             own_waiting = self._line.standing(ticket, 0).own_waiting
-            why = (
-                f"{own_waiting} of your requests wait for this model, your share of its queue while"
-            )
+            why = f"you have {own_waiting} waiting for this model, your share of its queue while"
             return PrincipalBusy(f"{why} others wait too", retry_after=seconds)
         cap = self.rules.max_per_principal
-        why = f"you have {cap} requests on this model already; wait for one to end"
+        why = f"you have {cap} under way on this model, as many as you may; wait for one to end"
         return PrincipalBusy(why, retry_after=max(seconds, self._wait_for_own(ticket.principal)))
 
     def _why_busy(self) -> str:

@@ -246,7 +246,7 @@ class Fleet:
         await trio.sleep(SOON_SECONDS)
         self._mailbox.tell(Sweep())
 
-    async def _handle(self, message: FleetMessage) -> None:
+    def _handle(self, message: FleetMessage) -> None:
         match message:
             case Acquire():
                 self._acquire(message)

@@ -1,8 +1,8 @@
 """The journal: brings to the ledger's file what the ledger decides, many things to a commit.
 
 What begins, what ends, and the first that is told of an answer is written SOON; everything else, progress
-above all, is LAZY.  Whoever has to wait for a commit has it begun at once.  However much there is, one is
-under way at a time.
+above all, is LAZY.  Whoever has to wait for a commit has it begun at once; for others it keeps its PACE, as
+a commit costs the same for one request as for many.  However much there is, one is under way at a time.
 """
 
 import math
@@ -27,6 +27,7 @@ from helexa.errors import LedgerUnavailable
 log = logs.get("helexa.ledger")
 
 SOON_SECONDS = 0.01
+PACE_SECONDS = 0.05  # from the beginning of one commit to the next
 LAZY_SECONDS = 0.5
 MOST_BEHIND_SECONDS = 1.0  # that the file may be, before everybody waits for it
 RETRY_SECONDS = 1.0  # after a commit that failed
@@ -57,6 +58,7 @@ class Journal:
     _alarm: trio.CancelScope = field(factory=trio.CancelScope, init=False)
     _pending_since: float = field(default=math.inf, init=False)
     _writing_since: float = field(default=math.inf, init=False)
+    _began_at: float = field(default=-math.inf, init=False)  # the last commit
     _stamps: bool = field(default=True, init=False)  # the clock is due to be written
     _retention_changed: trio.Event = field(factory=trio.Event, init=False)
 
@@ -77,8 +79,8 @@ class Journal:
         now = trio.current_time()
         if now < self._pending_since:
             self._pending_since = now
-        if soon and now + SOON_SECONDS < self._soon_at:
-            self._soon_at = now + SOON_SECONDS
+        if soon and self._soon_at == math.inf:
+            self._soon_at = max(now + SOON_SECONDS, self._began_at + PACE_SECONDS)
             self._set_alarm()
         elif not soon and now + LAZY_SECONDS < self._lazy_at:
             self._lazy_at = now + LAZY_SECONDS
@@ -176,7 +178,7 @@ class Journal:
         return batch, written
 
     def _begin(self, batch: Batch, written: Reply[None]) -> None:
-        self._is_free = False
+        self._is_free, self._began_at = False, trio.current_time()
         commit = partial(self._database.commit, batch)
         self._scribe.post(commit, partial(self._ended, batch, written))
 

@@ -1,5 +1,6 @@
 """The key ring: the one writer of the key store, and of which keys are in force."""
 
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -10,7 +11,7 @@ from attrs import define, field, frozen
 from helexa.accounts.keyfile import StoredKeys, open_keys, write_keys
 from helexa.accounts.keys import Key, Keys
 from helexa.actors.mailbox import Mailbox, Request
-from helexa.errors import LedgerUnavailable
+from helexa.errors import HelexaError, LedgerUnavailable
 
 T = TypeVar("T")
 
@@ -50,21 +51,33 @@ class KeyRing:
         self._hold(self.stored)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        send, receive = trio.open_memory_channel[Asked[Any]](math.inf)
         task_status.started()
         try:
-            await self._mailbox.serve(self._handle)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._change_in_turn, receive)
+                await self._mailbox.serve(send.send_nowait)
         finally:
             self._mailbox.close()
 
-    async def _handle(self, asked: Asked[Any]) -> None:
-        stored, told = asked.change(self.stored)
+    async def _change_in_turn(self, receive: trio.MemoryReceiveChannel[Asked[Any]]) -> None:
+        async for asked in receive:
+            if not asked.reply.wanted:
+                continue
+            try:
+                asked.reply.set(await self._changed(asked.change))
+            except HelexaError as error:
+                asked.reply.fail(error)
+
+    async def _changed(self, change: Change[T]) -> T:
+        stored, told = change(self.stored)
         try:
             with trio.CancelScope(shield=True):  # what is on disk is in force
                 await trio.to_thread.run_sync(write_keys, self._directory, stored)
                 self._hold(stored)
         except OSError as error:
             raise LedgerUnavailable(f"the key store cannot be written: {error.strerror}") from None
-        asked.reply.set(told)
+        return told
 
     def _hold(self, stored: StoredKeys) -> None:
         installation = bytes.fromhex(stored.installation)

@@ -14,7 +14,7 @@ from attrs import define, evolve, field
 
 from helexa import logs
 from helexa.accounts import audit
-from helexa.accounts.amount import NOTHING, UNUSED, Used
+from helexa.accounts.amount import NOTHING, UNUSED, Amount, Used
 from helexa.accounts.book import Book, Open, Refused
 from helexa.accounts.clock import Clock
 from helexa.accounts.database import Database
@@ -101,10 +101,8 @@ class Held:
         self.release()
 
     def _end(self, outcome: Outcome) -> None:
-        if self._used != self._open.used:
-            self._ledger.use(self._open, self._used)
         self._is_over = True
-        self._ledger.close(self._open)
+        self._ledger.close(self._open, self._used)
         self._ledger.write(self._changed(outcome, time.time()), soon=True)
 
     def _changed(self, outcome: Outcome = "open", closed_at: float | None = None) -> Row:
@@ -232,17 +230,14 @@ class Ledger:
         self._journal.gather()
 
     def use(self, opened: Open, used: Used) -> None:
-        was_covered = opened.uncharged == NOTHING
+        before = opened.uncharged
         self._book.use(opened, used, self._clock.seconds())
-        if was_covered and opened.uncharged != NOTHING:
-            log.warning(
-                "a request took more than was reserved, and no budget has room for the rest",
-                request_id=opened.wanted.request_id,
-                tokens=opened.uncharged.tokens,
-            )
+        tell_uncharged(opened, before)
 
-    def close(self, opened: Open) -> None:
-        self._book.close(opened, self._clock.seconds())
+    def close(self, opened: Open, used: Used) -> None:
+        before = opened.uncharged
+        self._book.close(opened, used, self._clock.seconds())
+        tell_uncharged(opened, before)
         self._spending.spent(opened.wanted.principal, opened.used, opened.charged)
 
     def write(self, row: Row, *, soon: bool = False) -> None:
@@ -306,6 +301,16 @@ class Ledger:
         self._last_event_id += 1
         return Event(
             time.time(), kind, account, key, request_id, audit.told(text), id=self._last_event_id
+        )
+
+
+def tell_uncharged(opened: Open, before: Amount) -> None:
+    """Once for each request, in the log."""
+    if before == NOTHING and opened.uncharged != NOTHING:
+        log.warning(
+            "a request took more than was reserved, and no budget has room for the rest",
+            request_id=opened.wanted.request_id,
+            tokens=opened.uncharged.tokens,
         )
 
 

@@ -216,7 +216,7 @@ class Node:
                 log.error("model not brought up", model=model, reason=error.message)
         self.activated.set()
 
-    async def _handle(self, message: NodeMessage) -> None:
+    def _handle(self, message: NodeMessage) -> None:
         match message:
             case LoadModel():
                 self._places.load(message)

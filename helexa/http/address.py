@@ -3,6 +3,7 @@
 import ipaddress
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 
 IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -80,6 +81,7 @@ def own_names(host: str, hostname: str) -> frozenset[str]:
     return names | {hostname.lower(), short, f"{short}.local"}
 
 
+@lru_cache(maxsize=64)
 def split_authority(text: str) -> tuple[str, int | None] | None:
     """The name, lower case and without brackets or a last dot, and the port of a Host header."""
     found = AUTHORITY.fullmatch(text.lower())
@@ -92,6 +94,7 @@ def authority_name(found: re.Match[str]) -> str:
     return one_spelling(found[1] or found[2].removesuffix("."))
 
 
+@lru_cache(maxsize=1024)
 def one_spelling(host: str) -> str:
     return str(ip_address(host) or host)
 

@@ -38,11 +38,14 @@ async def write_whole(events: Events, exchange: Exchange, reply: Reply, trace: T
             note_end(event, trace)
             if isinstance(event, Passed):
                 passed.append(event.data)
-            else:
+            elif not passed:
                 collector.add(event)
-    if collector.answer is None:
+    if trace.ended_at is None:
         raise EndedEarly
-    return b"".join(passed) if passed else exchange.whole(collector.answer, reply)
+    if passed:
+        return b"".join(passed)
+    assert collector.answer is not None
+    return exchange.whole(collector.answer, reply)
 
 
 async def first_batch(events: Events, open_at: float) -> Sequence[Event]:

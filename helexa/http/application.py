@@ -5,6 +5,8 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from quart import Quart, Response, request
+from quart.utils import encode_headers
+from quart.wrappers.response import DataBody
 from quart_trio import QuartTrio
 from quart_trio.asgi import TrioASGIHTTPConnection
 from werkzeug.exceptions import HTTPException
@@ -50,6 +52,17 @@ class OneTask(TrioASGIHTTPConnection):
             else:
                 response = await answered(route, self.scope["state"]["call"])
             await self._send_response(send, response)
+
+    async def _send_response(self, send: Any, response: Any) -> None:
+        """A body that is here whole goes out in one message."""
+        if not isinstance(response.response, DataBody):
+            return await super()._send_response(send, response)
+        headers = encode_headers(response.headers)
+        await send(
+            {"type": "http.response.start", "status": response.status_code, "headers": headers}
+        )
+        body = response.response
+        await send({"type": "http.response.body", "body": body.data[body.begin : body.end]})
 
 
 async def answered(route: Direct, call: Call) -> Response:

@@ -1,14 +1,17 @@
 """Bounds on the bodies of requests: in size, in silence, and in the sum over all of a listener."""
 
-import math
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import trio
-from attrs import define
+from attrs import define, field
 
 from helexa.errors import RequestTimeout, ServiceUnavailable
 from helexa.http.doors import body_too_large
+
+
+def never() -> bool:
+    return False
 
 
 @define(eq=False)
@@ -31,20 +34,24 @@ class Body:
     """The body of one request as it arrives.
 
     `receive` is ASGI's; it raises BodyTooLarge, RequestTimeout or ServiceUnavailable where a bound
-    is passed.  Bytes count as buffered until `release`.
+    is passed.  Bytes count as buffered until `release`.  `_is_here` tells whether the next message need
+    not be waited for, and so not timed.
     """
 
     _receive: Callable[[], Awaitable[Any]]
     _buffered: Buffered
     _max_bytes: int
     _idle_seconds: float
-    _size: int = 0
-    _held: int = 0
-    _complete: bool = False
+    _is_here: Callable[[], bool] = never
+    _size: int = field(default=0, init=False)
+    _held: int = field(default=0, init=False)
+    _complete: bool = field(default=False, init=False)
 
     async def receive(self) -> Any:
         if self._complete:
             return await self._receive()  # only the end of the connection is left to come
+        if self._is_here():
+            return await self._next()
         with trio.move_on_after(self._idle_seconds):
             return await self._next()
         raise self._timeout()
@@ -54,23 +61,14 @@ class Body:
 
         Waits for ever where the client has left.
         """
-        data = await self._read()
-        self.release()
-        return data
-
-    async def _read(self) -> bytes:
         pieces: list[bytes] = []
-        with trio.move_on_after(self._idle_seconds) as silence:
-            while not self._complete:
-                message = await self._next()
-                if message["type"] == "http.disconnect":
-                    silence.deadline = math.inf
-                    await trio.sleep_forever()
-                pieces.append(message.get("body", b""))
-                if not self._complete:
-                    silence.deadline = trio.current_time() + self._idle_seconds
-            return b"".join(pieces)
-        raise self._timeout()
+        while not self._complete:
+            message = await self.receive()
+            if message["type"] == "http.disconnect":
+                await trio.sleep_forever()
+            pieces.append(message.get("body", b""))
+        self.release()
+        return b"".join(pieces)
 
     async def _next(self) -> Any:
         message = await self._receive()

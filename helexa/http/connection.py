@@ -8,13 +8,13 @@ it is how anybody ends the connection in good order.
 
 import math
 from collections.abc import Awaitable, Callable
-from typing import Any, cast
+from typing import Any
 
 import trio
 from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData, Updated
 from hypercorn.trio.tcp_server import MAX_RECV, TCPServer
-from hypercorn.typing import AppWrapper, ConnectionState, LifespanState, TaskGroup
+from hypercorn.typing import AppWrapper, ConnectionState, LifespanState
 
 from helexa import logs
 from helexa.config.schema import Limits
@@ -22,7 +22,6 @@ from helexa.errors import HelexaError, RequestTimeout
 from helexa.http.address import one_spelling
 from helexa.http.http1 import Http1
 from helexa.http.refusals import Refusals
-from helexa.http.tasks import Tasks
 from helexa.http.transport import GONE, MakeTransport
 
 log = logs.get("helexa.http")
@@ -84,7 +83,7 @@ class Connection(TCPServer):
             self.app,
             self.config,
             self.context,
-            cast(TaskGroup, Tasks(self._nursery, self._invite_body)),
+            self._nursery,
             ConnectionState(self.state),
             (self._client, self._server),
             self.transport.is_secure,
@@ -94,9 +93,6 @@ class Connection(TCPServer):
         )
         protocol.can_read = Pause(self._read_ahead)
         return protocol
-
-    async def _invite_body(self) -> None:
-        await self.protocol.invite_body()
 
     def _note_refusal(self, error: HelexaError, request_id: str) -> None:
         self._refusals.note(error, request_id, self._client[0])

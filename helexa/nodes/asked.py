@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from helexa.accounts.keys import ANONYMOUS_KEY, Key
 from helexa.conversation import Conversation, Json
@@ -34,6 +34,12 @@ class Asked:
     session: str = ""
     body_bytes: int = 0
     key: Key = ANONYMOUS_KEY
+
+    def of_model(self, model: str) -> "Asked":
+        """The same by the model's own id, if it was asked for by an alias."""
+        if self.conversation.model == model:
+            return self
+        return evolve(self, conversation=evolve(self.conversation, model=model))
 
 
 @frozen(eq=False)

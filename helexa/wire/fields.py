@@ -60,6 +60,10 @@ class Fields:
     def has(self, key: str) -> bool:
         return self.values.get(key) is not None
 
+    def lacks(self, keys: frozenset[str]) -> bool:
+        """Whether not one of `keys` is there."""
+        return keys.isdisjoint(self.values)
+
     def get(self, key: str) -> Json:
         return self.values.get(key)
 
@@ -69,7 +73,7 @@ class Fields:
     # -- scalars ---------------------------------------------------------------------------------
 
     def text(self, key: str, most: int | None = None) -> str | None:
-        value = self.get(key)
+        value = self.values.get(key)
         if value is None:
             return None
         if not isinstance(value, str):
@@ -85,24 +89,24 @@ class Fields:
         return value
 
     def flag(self, key: str) -> bool | None:
-        value = self.get(key)
+        value = self.values.get(key)
         if value is not None and not isinstance(value, bool):
             self.refuse(key, "must be true or false")
         return value
 
     def integer(self, key: str, low: int, high: int) -> int | None:
-        value = self.get(key)
+        value = self.values.get(key)
         return None if value is None else as_integer(value, self.at(key), low, high)
 
     def number(self, key: str, low: float, high: float, *, above_low: bool = False) -> float | None:
         """A number of [low, high], or of (low, high] if `above_low`."""
-        value = self.get(key)
+        value = self.values.get(key)
         return None if value is None else as_number(value, self.at(key), low, high, above_low)
 
     # -- what holds other values -----------------------------------------------------------------
 
     def array(self, key: str, most: int) -> list[Json] | None:
-        value = self.get(key)
+        value = self.values.get(key)
         if value is None:
             return None
         if not isinstance(value, list):
@@ -112,7 +116,7 @@ class Fields:
         return value
 
     def object(self, key: str) -> "Fields | None":
-        value = self.get(key)
+        value = self.values.get(key)
         return None if value is None else as_object(value, self.at(key))
 
     def required_object(self, key: str) -> "Fields":
@@ -141,7 +145,10 @@ class Fields:
 
     def bound(self, key: str, most_bytes: int, most_levels: int = MAX_FIELD_DEPTH) -> None:
         """Refuse a value whose JSON is larger, or nested deeper."""
-        size = size_within(self.get(key), most_levels)
+        value = self.values.get(key)
+        if value is None:
+            return
+        size = size_within(value, most_levels)
         if size is None:
             self.refuse(key, f"must not be nested deeper than {most_levels} levels")
         if size > most_bytes:

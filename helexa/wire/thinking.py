@@ -35,10 +35,23 @@ BUDGETS = (
     "reasoning_budget_tokens",
 )
 
+SAID_BY = frozenset(
+    {
+        "chat_template_kwargs",
+        "enable_thinking",
+        "reasoning",
+        "reasoning_effort",
+        "thinking",
+        *BUDGETS,
+    }
+)
+
 T = TypeVar("T")
 
 
 def read_thinking(body: Fields) -> Thinking:
+    if body.lacks(SAID_BY):
+        return Thinking()
     own = body.object("chat_template_kwargs") or Fields({})
     reasoning = body.object("reasoning") or Fields({})  # as OpenRouter has it
     asked = first(read_effort(body, "reasoning_effort"), read_effort(reasoning, "effort"))

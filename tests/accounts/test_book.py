@@ -38,7 +38,7 @@ def test_a_request_holds_its_prompt_and_all_that_its_answers_may_have() -> None:
     assert book.budget(cap, 0).reserved == Amount(70)
     book.use(opened, Used(10, 25), 0)
     assert book.budget(cap, 0) == Meter(spent=Amount(35), reserved=Amount(35))
-    book.close(opened, 0)
+    book.close(opened, opened.used, 0)
     assert book.budget(cap, 0) == Meter(spent=Amount(35))
 
 
@@ -54,8 +54,7 @@ def test_money_is_a_bound_of_its_own() -> None:
     book, cap = Book(), Cap(KEY, pico_usd=10 * 4 + 20 * 10)
     opened = reserved(book, cap, prices=DEAR)
     assert refused(book, cap, prices=DEAR, prompt=1, output=1).is_held
-    book.use(opened, Used(10, 5, cached=8), 0)
-    book.close(opened, 0)
+    book.close(opened, Used(10, 5, cached=8), 0)
     assert book.budget(cap, 0).spent == Amount(15, 2 * 3 + 8 * 1 + 5 * 10)
 
 
@@ -64,7 +63,7 @@ def test_what_goes_beyond_a_reservation_is_charged_as_far_as_there_is_room() -> 
     opened = reserved(book, cap)
     book.use(opened, Used(45, 20), 0)
     assert (opened.charged, opened.uncharged) == (Amount(50), Amount(15))
-    book.close(opened, 0)
+    book.close(opened, opened.used, 0)
     assert book.budget(cap, 0) == Meter(spent=Amount(50))
 
 
@@ -72,8 +71,7 @@ def test_a_last_word_that_is_smaller_gives_back() -> None:
     book, cap = Book(), Cap(KEY, tokens=50)
     opened = reserved(book, cap)
     book.use(opened, Used(10, 20), 0)
-    book.use(opened, Used(8, 12), 0)
-    book.close(opened, 0)
+    book.close(opened, Used(8, 12), 0)
     assert book.budget(cap, 0) == Meter(spent=Amount(20))
 
 
@@ -93,8 +91,7 @@ def test_why_there_is_no_room_decides_what_a_client_is_told(
     book, cap = Book(), Cap(KEY, window, tokens=50)
     opened = reserved(book, cap)
     if spends:
-        book.use(opened, Used(10, spends - 10), 0)
-        book.close(opened, 0)
+        book.close(opened, Used(10, spends - 10), 0)
     error = refusal(refused(book, cap), want())
     assert type(error) is kind
     assert error.retry_after == pytest.approx(retry_after) if retry_after else True
@@ -147,8 +144,7 @@ def test_no_client_takes_a_budget_for_a_context_that_is_too_long(cap: Cap, exact
 def test_a_principal_without_caps_is_counted_all_the_same() -> None:
     book = Book()
     opened = reserved(book)
-    book.use(opened, Used(10, 5), 0)
-    book.close(opened, 0)
+    book.close(opened, Used(10, 5), 0)
     assert set(book.take_changed()) == {(KEY, BALANCE), (LAB, BALANCE)}
     assert book.take_changed() == {}
 
@@ -214,7 +210,7 @@ class Interleaved(RuleBasedStateMachine):
     @rule(which=consumes(opened))
     def close(self, which: tuple[int, int]) -> None:
         if (one := self.live.pop(which[1], None)) is not None:
-            self.book.close(one, self.now)
+            self.book.close(one, one.used, self.now)
 
     @rule(seconds=st.floats(0, 2000))
     def wait(self, seconds: float) -> None:
@@ -249,7 +245,7 @@ class Interleaved(RuleBasedStateMachine):
     def teardown(self) -> None:
         """At the end of every story nothing stays taken."""
         for one in self.live.values():
-            self.book.close(one, self.now)
+            self.book.close(one, one.used, self.now)
         assert all(meter.reserved == NOTHING for meter in self.book.meters.values())
 
 

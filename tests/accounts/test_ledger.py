@@ -23,7 +23,7 @@ from helexa.accounts.budget import Budget
 from helexa.accounts.database import Database
 from helexa.accounts.provider import Budgets, Remaining, Unmetered
 from helexa.accounts.windows import Cap, Scope, Window
-from helexa.actors.journal import LAZY_SECONDS, SOON_SECONDS
+from helexa.actors.journal import LAZY_SECONDS, PACE_SECONDS, SOON_SECONDS
 from helexa.errors import BudgetHeld, InsufficientQuota, LedgerUnavailable
 
 HUNDRED = {ANN: Budget(hard_cap=100)}
@@ -144,7 +144,7 @@ async def test_progress_is_written_within_half_a_second_and_the_first_soon(
         with await ledger.reserve(want()) as held:
             await held.written()
             held.used(Used(10, 1))
-            mock_clock.jump(SOON_SECONDS)
+            mock_clock.jump(PACE_SECONDS)
             await commits.until([0, 1])
             held.used(Used(10, 2))
             held.used(Used(10, 3))
@@ -154,6 +154,22 @@ async def test_progress_is_written_within_half_a_second_and_the_first_soon(
             assert commits.seen == [0, 1]
             mock_clock.jump(0.2)
             await commits.until([0, 1, 3])
+
+
+async def test_many_requests_share_a_commit_as_one_follows_the_other_at_a_pace(
+    open_at: OpenLedger, commits: Commits, mock_clock: MockClock
+) -> None:
+    async with open_at(HUNDRED) as ledger:
+        (await ledger.reserve(want())).settle(Used(10, 1))
+        mock_clock.jump(SOON_SECONDS)
+        await commits.until([1])
+        for tokens in (2, 3):
+            (await ledger.reserve(want())).settle(Used(10, tokens))
+            mock_clock.jump(SOON_SECONDS)
+            await wait_all_tasks_blocked()
+        assert commits.seen == [1]
+        mock_clock.jump(PACE_SECONDS)
+        await commits.until([1, 2, 3])
 
 
 async def test_settling_waits_for_nothing(open_at: OpenLedger) -> None:

@@ -1,5 +1,6 @@
 """A fleet of virtual nodes on the mock clock, and clients as the gateway is one."""
 
+import math
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -46,6 +47,7 @@ class VirtualModel:
     mb: int
     device: int
     status: ModelStatus = "loading"
+    loaded_at: float = math.inf
     running: int = 0
     served: int = 0
     idle: trio.Event = field(factory=happened)
@@ -140,6 +142,7 @@ class VirtualNode:
         ]
         room = place(entry.id, size_mb(entry), entry.min_device_vram_mb, rooms)
         model = self.models[entry.id] = VirtualModel(size_mb(entry), room.index)
+        model.loaded_at = trio.current_time() + self.load_seconds
         await self._unless_dead(self.load_seconds)
         model.status = "loaded"
 
@@ -205,6 +208,9 @@ class VirtualNode:
         await self.answers.wait()
         if self.is_down:
             raise NodeLost(f"node {self.name} does not answer")
+        for model in self.models.values():  # a load goes on when who asked is gone
+            if model.status == "loading" and trio.current_time() > model.loaded_at:
+                model.status = "loaded"
 
     async def _unless_dead(self, seconds: float) -> None:
         died = self.died
@@ -237,11 +243,11 @@ class Fragile(Fleet):
         policy = RestartPolicy(max_restarts=1000, within=1.0, first_delay=0.1, max_delay=0.5)
         await keep_running("fleet", super().run, policy, task_status=task_status)
 
-    async def _handle(self, message: object) -> None:
+    def _handle(self, message: object) -> None:
         if self.is_cracked and not isinstance(message, Tick):
             self.is_cracked = False
             raise RuntimeError("a bug in the fleet")
-        await super()._handle(message)  # type: ignore[arg-type]
+        super()._handle(message)  # type: ignore[arg-type]
 
 
 @define(eq=False)

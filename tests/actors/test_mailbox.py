@@ -5,6 +5,7 @@ import trio
 from attrs import frozen
 from trio.testing import wait_all_tasks_blocked
 
+from helexa import logs
 from helexa.actors.mailbox import Mailbox, Request
 from helexa.errors import ActorDown, Busy, ModelNotFound
 
@@ -26,7 +27,7 @@ def mailbox(size: int = 8) -> Mailbox[Message]:
     return Mailbox("greeter", size)
 
 
-async def greet(message: Message) -> None:
+def greet(message: Message) -> None:
     match message:
         case Greet("ghost"):
             raise ModelNotFound("nobody of that name")
@@ -42,6 +43,44 @@ async def test_a_question_gets_its_answer(autojump_clock: object, nursery: trio.
     box = mailbox()
     nursery.start_soon(box.serve, greet)
     assert await box.ask(Greet("world")) == "hello world"
+
+
+async def test_an_actor_at_rest_answers_in_the_step_of_its_asker(nursery: trio.Nursery) -> None:
+    box, greeted = mailbox(), Greet("world")
+    nursery.start_soon(box.serve, greet)
+    await wait_all_tasks_blocked()
+    box.post(greeted)
+    assert greeted.reply.given
+    assert await greeted.reply.wait() == "hello world"
+
+
+async def test_what_comes_while_an_actor_works_is_handled_when_it_is_done(
+    nursery: trio.Nursery,
+) -> None:
+    box: Mailbox[str] = Mailbox("writer")
+    written: list[str] = []
+
+    def write(word: str) -> None:
+        if word == "first":
+            box.tell("second")
+        written.append(word)
+
+    nursery.start_soon(box.serve, write)
+    await wait_all_tasks_blocked()
+    box.tell("first")
+    assert written == ["first", "second"]
+
+
+async def test_an_actor_works_in_its_own_context_whoever_brings_the_message(
+    nursery: trio.Nursery,
+) -> None:
+    box: Mailbox[str] = Mailbox("logger")
+    seen: list[str] = []
+    nursery.start_soon(box.serve, lambda word: seen.append(logs.request_id.get()))
+    await wait_all_tasks_blocked()
+    logs.request_id.set("req_1")
+    box.tell("word")
+    assert seen == [""]
 
 
 async def test_an_expected_error_answers_the_asker_and_the_actor_lives_on(
