@@ -1,8 +1,9 @@
 // The layers of a packed model of the usual shape, for CPUs with AVX2.
 //
 // Weights have 4 bits, groups of 32 of a row share a scale and a zero; activations are rounded to 8 bits,
-// groups of 32 with a scale, and multiplied as whole numbers.  All else is float32.  `pack` lays weights
-// out: 16 rows together, in each of their groups 8 bytes of every row as two vectors of 8 rows.
+// groups of 32 with a scale, and multiplied as whole numbers.  Texts attend in 16 bits.  All else is float32.
+// `pack` lays weights out: 16 rows together, in each of their groups 8 bytes of every row as two vectors of
+// 8 rows.
 
 #include <immintrin.h>
 #include <omp.h>
@@ -11,12 +12,14 @@
 #include <cstdint>
 #include <cstring>
 #include <memory>
+#include <numeric>
 #include <vector>
 
 namespace {
 
 constexpr long GROUP = 32, ROWS = 16, MOST_TOKENS = 4, TOKENS_AT_ONCE = 128, KEYS_AT_ONCE = 64;
-constexpr long QUERIES = 24, VECTORS = QUERIES / 8, MOST_DIM = 256;
+constexpr long QUERIES = 32, VECTORS = QUERIES / 8, MOST_DIM = 256;
+constexpr long TILES_AT_ONCE = 16;  // of queries: what they have seen fits the second cache
 constexpr long LEAST_WIDE = 24;  // tokens that are worth unpacking weights once for all of them
 constexpr long GROUPS_AT_ONCE = 24;  // that are unpacked: they fit the innermost cache
 constexpr int HEADS_AT_ONCE = 3;  // that one token attends with
@@ -391,113 +394,280 @@ struct Single {
     long num_parts() const { return (seen + KEYS_AT_ONCE - 1) / KEYS_AT_ONCE; }
 };
 
-// sums[4][24] = or += 4 rows of `size` numbers, of row r number(r, i), times columns [size, 24].
-template <bool adds, class Number>
-void multiply_columns(Number number, const float* columns, long size, float* sums) {
-    Vector acc[4][VECTORS];
-    for (int r = 0; r < 4; r++)
-        for (int v = 0; v < VECTORS; v++)
-            acc[r][v] = adds ? _mm256_loadu_ps(sums + r * QUERIES + 8 * v) : _mm256_setzero_ps();
-    for (long i = 0; i < size; i++) {
-        Vector column[VECTORS];
-        for (int v = 0; v < VECTORS; v++) {
-            column[v] = _mm256_loadu_ps(columns + i * QUERIES + 8 * v);
-            asm volatile("" : "+x"(column[v]));  // or it is loaded again for each row
-        }
-        for (int r = 0; r < 4; r++) {
-            Vector x = _mm256_set1_ps(number(r, i));
-            for (int v = 0; v < VECTORS; v++) acc[r][v] = _mm256_fmadd_ps(x, column[v], acc[r][v]);
-        }
-    }
-    for (int r = 0; r < 4; r++)
-        for (int v = 0; v < VECTORS; v++) _mm256_storeu_ps(sums + r * QUERIES + 8 * v, acc[r][v]);
+// -- texts -------------------------------------------------------------------------------------------------
+//
+// 32 queries that share keys lie side by side, one in each place of four vectors.  Queries, keys, values and
+// weights are rounded to whole numbers of 16 bits, and their products added two by two in 32 bits: on a CPU
+// with AVX2 that takes two thirds of the time of floats.
+
+constexpr double MOST_SUM = 2147483647;
+constexpr float LEAST = 1e-30f;  // rounds to 0
+constexpr float LOWEST = -1e30f;  // the score of what is not seen
+constexpr int WEIGHT_BITS = 13;  // of a weight of 1, in levels
+constexpr long VALUE_LEVELS = long(MOST_SUM) / (KEYS_AT_ONCE << WEIGHT_BITS);
+
+// The most levels that queries and keys may have, so that the products of a whole head fit 32 bits.
+float key_levels(long dim) { return std::floor(std::sqrt(MOST_SUM / dim)); }
+
+Vector without_sign(Vector v) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), v); }
+
+__m256i rounded(const float* x, Vector inverse) {
+    return _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(x), inverse));
 }
 
-// 24 queries of one group of heads side by side, scaled by log2 e, over keys and values [seen, dim].
+// Numbers of 16 bits in pairs, the second in the upper half.
+__m256i paired(__m256i first, __m256i second) {
+    return _mm256_blend_epi16(first, _mm256_slli_epi32(second, 16), 0xaa);
+}
+
+void put(void* at, __m256i x) { _mm256_storeu_si256(static_cast<__m256i*>(at), x); }
+
+// Floats to at most so many levels.  What one level stands for: not a number if one of the floats is none.
+float round_to(const float* x, long size, float most, int16_t* levels) {
+    Vector top = _mm256_set1_ps(LEAST), all = _mm256_setzero_ps();
+    for (long i = 0; i < size; i += 8) {
+        top = _mm256_max_ps(without_sign(_mm256_loadu_ps(x + i)), top);
+        all = _mm256_add_ps(all, _mm256_loadu_ps(x + i));
+    }
+    const float scale = highest(top) / most;
+    const Vector inverse = _mm256_set1_ps(1 / scale);
+    for (long i = 0; i < size; i += 16) {
+        __m256i both = _mm256_packs_epi32(rounded(x + i, inverse), rounded(x + i + 8, inverse));
+        put(levels + i, _mm256_permute4x64_epi64(both, 0xd8));
+    }
+    return scale + 0 * sum(all);
+}
+
+// Up to 64 keys and values of one group of heads, an even number of them.  Keys are [count, dim], each with a
+// scale; values lie in pairs of tokens, [count / 2, dim, 2], and each column has a scale.
+struct Block {
+    alignas(32) int16_t keys[KEYS_AT_ONCE * MOST_DIM], values[KEYS_AT_ONCE * MOST_DIM];
+    alignas(32) float value_scales[MOST_DIM];
+    float key_scales[KEYS_AT_ONCE];
+    float doubt;  // not a number if a key has one that is none, else 0
+    long start, count;
+
+    void round(const float* new_keys, const float* new_values, long first, long size, long dim) {
+        start = first, count = size + size % 2, doubt = 0;
+        const float levels = key_levels(dim);
+        for (long k = 0; k < size; k++) {
+            key_scales[k] = round_to(new_keys + k * dim, dim, levels, keys + k * dim);
+            doubt += 0 * key_scales[k];
+        }
+        if (size < count) {
+            key_scales[size] = 0;
+            std::memset(keys + size * dim, 0, dim * sizeof(int16_t));
+        }
+        round_values(new_values, size, dim);
+    }
+
+    void round_values(const float* from, long size, long dim) {
+        alignas(32) float tops[MOST_DIM], sums[MOST_DIM];
+        for (long i = 0; i < dim; i++) tops[i] = LEAST, sums[i] = 0;
+        for (long k = 0; k < size; k++)
+            for (long i = 0; i < dim; i += 8) {
+                Vector value = _mm256_loadu_ps(from + k * dim + i), top = _mm256_load_ps(tops + i);
+                _mm256_store_ps(tops + i, _mm256_max_ps(without_sign(value), top));
+                _mm256_store_ps(sums + i, _mm256_add_ps(value, _mm256_load_ps(sums + i)));
+            }
+        for (long i = 0; i < dim; i++) {
+            value_scales[i] = tops[i] / VALUE_LEVELS + 0 * sums[i];
+            tops[i] = VALUE_LEVELS / tops[i];
+        }
+        for (long k = 0; k < size; k += 2)
+            for (long i = 0; i < dim; i += 8) {
+                const float* value = from + k * dim + i;
+                Vector inverse = _mm256_load_ps(tops + i);
+                __m256i next = k + 1 < size ? rounded(value + dim, inverse) : _mm256_setzero_si256();
+                put(values + k * dim + 2 * i, paired(rounded(value, inverse), next));
+            }
+    }
+};
+
+// For two rows of `size` pairs of numbers their products with columns [size, 32] of pairs, added up, to
+// take(row, vector, sums).  Row r has its pairs at r * row, each `step` behind the other.
+template <class Take>
+void multiply_pairs(const int16_t* pairs, long row, long step, const int16_t* columns, long size, Take take) {
+    __m256i sums[2][VECTORS];
+    for (int r = 0; r < 2; r++)
+        for (int v = 0; v < VECTORS; v++) sums[r][v] = _mm256_setzero_si256();
+    for (long i = 0; i < size; i++, pairs += 2 * step, columns += 2 * QUERIES)
+        for (int r = 0; r < 2; r++) {
+            int32_t pair;
+            std::memcpy(&pair, pairs + 2 * r * row, 4);
+            for (int v = 0; v < VECTORS; v++) {
+                __m256i column = _mm256_load_si256(reinterpret_cast<const __m256i*>(columns) + v);
+                __m256i product = _mm256_madd_epi16(_mm256_set1_epi32(pair), column);
+                sums[r][v] = _mm256_add_epi32(sums[r][v], product);
+            }
+        }
+    for (int r = 0; r < 2; r++)
+        for (int v = 0; v < VECTORS; v++) take(r, v, _mm256_cvtepi32_ps(sums[r][v]));
+}
+
+// The levels of 2^(x - WEIGHT_BITS) for x <= WEIGHT_BITS, right to a part in 10 000; 0 for what is not a
+// number, so that a query that is none gets 0 / 0 in the end.
+__m256i weight_levels(Vector x) {
+    const Vector whole = _mm256_set1_ps(3 << 22);  // added to it a float is rounded to a whole number
+    x = _mm256_max_ps(x, _mm256_set1_ps(-2));
+    Vector n = _mm256_add_ps(x, whole), r = _mm256_sub_ps(x, _mm256_sub_ps(n, whole));
+    Vector p = _mm256_set1_ps(5.517166e-2f);
+    for (float term : {0.24261114f, 0.69326099f, 0.99992807f}) p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(term));
+    __m256i power = _mm256_slli_epi32(_mm256_castps_si256(n), 23);
+    return _mm256_cvtps_epi32(_mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(p), power)));
+}
+
+// Eight rows of eight numbers of 32 bits, each row `step` behind the other, to columns.
+void turn_over(const void* from, long step, Vector columns[8]) {
+    Vector rows[8], pairs[8];
+    for (int r = 0; r < 8; r++) rows[r] = _mm256_loadu_ps(static_cast<const float*>(from) + r * step);
+    for (int r = 0; r < 8; r += 2) {
+        pairs[r] = _mm256_unpacklo_ps(rows[r], rows[r + 1]);
+        pairs[r + 1] = _mm256_unpackhi_ps(rows[r], rows[r + 1]);
+    }
+    for (int r = 0; r < 8; r++) {  // fours: of rows 0 to 3 or 4 to 7, columns r % 4 and r % 4 + 4
+        Vector first = pairs[r / 4 * 4 + r % 4 / 2], second = pairs[r / 4 * 4 + r % 4 / 2 + 2];
+        rows[r] = r % 2 ? _mm256_shuffle_ps(first, second, 0xee) : _mm256_shuffle_ps(first, second, 0x44);
+    }
+    for (int r = 0; r < 4; r++) {
+        columns[r] = _mm256_permute2f128_ps(rows[r], rows[r + 4], 0x20);
+        columns[r + 4] = _mm256_permute2f128_ps(rows[r], rows[r + 4], 0x31);
+    }
+}
+
+// 32 queries of one group of heads, and what they have seen.
 struct Queries {
-    alignas(32) float columns[MOST_DIM * QUERIES], sums[MOST_DIM * QUERIES];
-    alignas(32) float scores[KEYS_AT_ONCE * QUERIES], top[QUERIES], total[QUERIES];
-    float last[QUERIES];  // the last key that each sees
+    alignas(32) int16_t columns[MOST_DIM * QUERIES];  // [dim / 2, 32, 2]
+    alignas(32) float sums[MOST_DIM * QUERIES], top[QUERIES], total[QUERIES];
+    alignas(32) float scales[QUERIES];  // those of scores among them: as weights are powers of 2
+    alignas(32) float last[QUERIES];  // the last key that each sees
 
-    void attend(const float* keys, const float* values, long seen, long dim) {
+    void begin(const float* const queries[QUERIES], float scaling, long dim) {
+        alignas(32) int16_t levels[QUERIES * MOST_DIM];
+        for (long q = 0; q < QUERIES; q++) {
+            scales[q] = scaling * round_to(queries[q], dim, key_levels(dim), levels + q * dim);
+            top[q] = LOWEST, total[q] = 0;
+        }
+        for (long q = 0; q < QUERIES; q += 8)
+            for (long i = 0; i < dim; i += 16) {
+                Vector pairs[8];
+                turn_over(levels + q * dim + i, dim / 2, pairs);
+                for (long r = 0; r < 8; r++)
+                    put(&columns[(i + 2 * r) * QUERIES + 2 * q], _mm256_castps_si256(pairs[r]));
+            }
         std::memset(sums, 0, dim * QUERIES * sizeof(float));
-        for (long q = 0; q < QUERIES; q++) top[q] = -INFINITY, total[q] = 0;
-        for (long start = 0; start < seen; start += KEYS_AT_ONCE) {
-            long count = seen - start < KEYS_AT_ONCE ? seen - start : KEYS_AT_ONCE;
-            score(keys + start * dim, values + start * dim, start, count, dim);
-            weigh(count, dim);
-            for (long i = 0; i < dim; i += 4) {
-                const float* value = values + start * dim + i;
-                auto number = [&](long r, long k) { return value[k * dim + r]; };
-                multiply_columns<true>(number, scores, count, sums + i * QUERIES);
-            }
-        }
     }
 
-    // The scores of `count` keys from `start` on; -inf for those that a query does not see.  Meanwhile
-    // values are fetched, and the next keys.
-    void score(const float* keys, const float* values, long start, long count, long dim) {
-        for (long k = 0; k < count; k += 4) {
-            const float* rows[4];
-            for (long r = 0; r < 4; r++) rows[r] = keys + (k + r < count ? k + r : count - 1) * dim;
-            fetch(keys + (k + 4) * dim, 4 * dim);
-            fetch(values + k * dim, 4 * dim);
-            auto number = [&](long r, long i) { return rows[r][i]; };
-            multiply_columns<false>(number, columns, dim, scores + k * QUERIES);
-        }
-        if (start + count - 1 <= last[0]) return;
-        for (long k = 0; k < count; k++)
-            for (long q = 0; q < QUERIES; q++)
-                if (start + k > last[q]) scores[k * QUERIES + q] = -INFINITY;
+    void end(float* const results[QUERIES], long dim) const {
+        for (long q = 0; q < QUERIES; q += 8)
+            for (long i = 0; i < dim; i += 8) {
+                Vector rows[8];
+                turn_over(sums + i * QUERIES + q, QUERIES, rows);
+                for (long r = 0; r < 8; r++)
+                    _mm256_storeu_ps(results[q + r] + i, _mm256_div_ps(rows[r], _mm256_set1_ps(total[q + r])));
+            }
     }
 
-    // Scores to weights, 2^(score - top); what there is goes to another top if one was found.
-    void weigh(long count, long dim) {
-        for (long v = 0; v < QUERIES; v += 8) {
-            Vector before = _mm256_loadu_ps(top + v), most = before;
-            for (long k = 0; k < count; k++)
-                most = _mm256_max_ps(most, _mm256_loadu_ps(scores + k * QUERIES + v));
-            Vector less = power_of_2(_mm256_sub_ps(before, most));
-            Vector all = _mm256_mul_ps(_mm256_loadu_ps(total + v), less);
-            for (long k = 0; k < count; k++) {
-                float* at = scores + k * QUERIES + v;
-                Vector weight = power_of_2(_mm256_sub_ps(_mm256_loadu_ps(at), most));
-                all = _mm256_add_ps(all, weight);
-                _mm256_storeu_ps(at, weight);
+    void see(const Block& block, long dim) {
+        alignas(32) float scores[KEYS_AT_ONCE * QUERIES], factors[QUERIES];
+        alignas(32) int16_t weights[KEYS_AT_ONCE * QUERIES];  // [count / 2, 32, 2]
+        for (long k = 0; k < block.count; k += 2)
+            multiply_pairs(block.keys + k * dim, dim / 2, 1, columns, dim / 2, [&](int r, int v, Vector x) {
+                Vector scale = _mm256_set1_ps(block.key_scales[k + r]);
+                _mm256_store_ps(scores + (k + r) * QUERIES + 8 * v, _mm256_mul_ps(x, scale));
+            });
+        if (block.start + block.count - 1 > last[0]) hide(block, scores);
+        for (long q = 0; q < QUERIES; q += 8) weigh(block, q, dim, scores, weights, factors);
+        for (long i = 0; i < dim; i += 2)
+            multiply_pairs(block.values + 2 * i, 1, dim, weights, block.count / 2, [&](int r, int v, Vector x) {
+                Vector factor = _mm256_load_ps(factors + 8 * v);
+                factor = _mm256_mul_ps(factor, _mm256_set1_ps(block.value_scales[i + r]));
+                float* at = sums + (i + r) * QUERIES + 8 * v;
+                _mm256_store_ps(at, _mm256_fmadd_ps(x, factor, _mm256_load_ps(at)));
+            });
+    }
+
+    // -inf for the scores of keys that a query does not see.
+    void hide(const Block& block, float* scores) {
+        for (long k = 0; k < block.count; k++)
+            for (long q = 0; q < QUERIES; q += 8) {
+                float* at = scores + k * QUERIES + q;
+                Vector key = _mm256_set1_ps(block.start + k), unseen = _mm256_set1_ps(-INFINITY);
+                Vector hidden = _mm256_cmp_ps(key, _mm256_load_ps(last + q), _CMP_GT_OQ);
+                _mm256_store_ps(at, _mm256_blendv_ps(_mm256_load_ps(at), unseen, hidden));
             }
-            _mm256_storeu_ps(top + v, most);
-            _mm256_storeu_ps(total + v, all);
-            if (!_mm256_movemask_ps(_mm256_cmp_ps(before, most, _CMP_LT_OQ))) continue;
-            for (long i = 0; i < dim; i++) {
-                float* at = sums + i * QUERIES + v;
-                _mm256_storeu_ps(at, _mm256_mul_ps(_mm256_loadu_ps(at), less));
-            }
+    }
+
+    // Scores of 8 queries to weights: levels of 2^(score - highest of the block), so that none of a block is
+    // lost where another has a far higher score.  `factors` make them weights among those of other blocks;
+    // what was seen of these counts less if a higher score was found.
+    void weigh(const Block& block, long q, long dim, const float* scores, int16_t* weights,
+               float* factors) {
+        const Vector scale = _mm256_load_ps(scales + q);
+        Vector most = _mm256_set1_ps(LOWEST);
+        for (long k = 0; k < block.count; k++)
+            most = _mm256_max_ps(most, _mm256_load_ps(scores + k * QUERIES + q));
+        most = _mm256_max_ps(_mm256_mul_ps(most, scale), _mm256_set1_ps(LOWEST));
+        const Vector less = _mm256_sub_ps(most, _mm256_set1_ps(WEIGHT_BITS));
+        __m256i all = _mm256_setzero_si256();
+        auto weight = [&](long k) {
+            return weight_levels(_mm256_fmsub_ps(_mm256_load_ps(scores + k * QUERIES + q), scale, less));
+        };
+        for (long k = 0; k < block.count; k += 2) {
+            __m256i both = paired(weight(k), weight(k + 1));
+            all = _mm256_add_epi32(all, _mm256_madd_epi16(both, _mm256_set1_epi16(1)));
+            put(weights + k * QUERIES + 2 * q, both);
+        }
+        const Vector before = _mm256_load_ps(top + q), now = _mm256_max_ps(before, most);
+        const Vector kept = power_of_2(_mm256_sub_ps(before, now));
+        const Vector factor = _mm256_add_ps(power_of_2(_mm256_sub_ps(most, now)), _mm256_set1_ps(block.doubt));
+        Vector sum = _mm256_mul_ps(_mm256_cvtepi32_ps(all), factor);
+        _mm256_store_ps(factors + q, factor);
+        _mm256_store_ps(top + q, now);
+        _mm256_store_ps(total + q, _mm256_fmadd_ps(_mm256_load_ps(total + q), kept, sum));
+        if (!_mm256_movemask_ps(_mm256_cmp_ps(before, now, _CMP_LT_OQ))) return;
+        for (long i = 0; i < dim; i++) {
+            float* at = sums + i * QUERIES + q;
+            _mm256_store_ps(at, _mm256_mul_ps(_mm256_load_ps(at), kept));
         }
     }
 };
 
-// Which of the tokens and heads of a segment that share group `group` are attended together: rows are
-// [tokens, heads of the group], behind each other.
-void attend_rows(const Layer* layer, const float* states, const Segment& segment, long group, long row,
+// The tokens and heads of a segment that share group `group` are rows, [tokens, heads of the group], behind each
+// other.  Those from `row` to `end` are attended together: each block of keys and values is rounded once.
+void attend_rows(const Layer* layer, const float* states, const Segment& segment, long group, long row, long end,
                  const float* keys, const float* values, float* out) {
     const long dim = layer->dim, heads = layer->heads, shared = heads / layer->groups;
-    const long width = layer->input.rows, rows = segment.count * shared;
-    const long most = row + QUERIES < rows ? row + QUERIES : rows;
-    const float scaling = layer->scaling * LOG2_E;  // as weights are powers of 2
-    Queries queries;
-    for (long q = 0; q < QUERIES; q++) {
-        long at = row + q < most ? row + q : most - 1, token = segment.first + at / shared;
-        const float* query = states + token * width + (group * shared + at % shared) * dim;
-        for (long i = 0; i < dim; i++) queries.columns[i * QUERIES + q] = query[i] * scaling;
-        queries.last[q] = segment.before + at / shared;
+    const long tiles = (end - row + QUERIES - 1) / QUERIES, seen = segment.before + (end - 1) / shared + 1;
+    std::unique_ptr<Queries[]> queries(new Queries[tiles]);
+    std::vector<const float*> from(tiles * QUERIES);
+    std::vector<float*> to(tiles * QUERIES);
+    for (long i = 0; i < tiles * QUERIES; i++) {
+        const long at = row + i < end ? row + i : end - 1;  // the last tile is filled with the last row
+        const long token = segment.first + at / shared, head = group * shared + at % shared;
+        from[i] = states + token * layer->input.rows + head * dim;
+        to[i] = out + (token * heads + head) * dim;
+        queries[i / QUERIES].last[i % QUERIES] = segment.before + at / shared;
     }
-    queries.attend(keys, values, segment.before + (most - 1) / shared + 1, dim);
-    for (long at = row; at < most; at++) {
-        long token = segment.first + at / shared, q = at - row;
-        float* to = out + (token * heads + group * shared + at % shared) * dim;
-        const float inverse = 1 / queries.total[q];
-        for (long i = 0; i < dim; i++) to[i] = queries.sums[i * QUERIES + q] * inverse;
+    for (long i = 0; i < tiles; i++)
+        queries[i].begin(&from[i * QUERIES], layer->scaling * LOG2_E, dim);
+    Block block;
+    for (long start = 0; start < seen; start += KEYS_AT_ONCE) {
+        long count = seen - start < KEYS_AT_ONCE ? seen - start : KEYS_AT_ONCE;
+        block.round(keys + start * dim, values + start * dim, start, count, dim);
+        for (long i = 0; i < tiles; i++)
+            if (start <= queries[i].last[QUERIES - 1]) queries[i].see(block, dim);
     }
+    for (long i = 0; i < tiles; i++) queries[i].end(&to[i * QUERIES], dim);
+}
+
+// Of how many rows the pieces are in which `rows` of each group are attended: whole tiles, not too many that a
+// thread keeps what they have seen near, and as many pieces for each thread.
+long piece_of(long rows, long groups) {
+    const long tiles = (rows + QUERIES - 1) / QUERIES, threads = omp_get_num_threads();
+    const long round = threads / std::gcd(threads, groups);
+    const long pieces = (tiles + TILES_AT_ONCE * round - 1) / (TILES_AT_ONCE * round) * round;
+    return (tiles + pieces - 1) / pieces * QUERIES;
 }
 
 // x / (1 + e^-x)
@@ -621,13 +791,14 @@ void attend(const Layer* layer, const float* states, float* keys, float* values,
 #pragma omp parallel
     {
         for (const Segment* s = segments; s < segments + num_segments; s++) {
-            const long rows = s->count * shared, blocks = (rows + QUERIES - 1) / QUERIES;
+            const long rows = s->count * shared, piece = piece_of(rows, groups);
+            const long pieces = (rows + piece - 1) / piece;
             if (rows < LEAST_ROWS) continue;
 #pragma omp for schedule(dynamic) nowait
-            for (long i = 0; i < blocks * groups; i++) {
-                long group = i % groups, row = (blocks - 1 - i / groups) * QUERIES;  // the longest first
-                long at = (group * total + s->start) * dim;
-                attend_rows(layer, states, *s, group, row, keys + at, values + at, out);
+            for (long i = 0; i < pieces * groups; i++) {
+                long group = i % groups, row = (pieces - 1 - i / groups) * piece;  // the longest first
+                long at = (group * total + s->start) * dim, end = row + piece < rows ? row + piece : rows;
+                attend_rows(layer, states, *s, group, row, end, keys + at, values + at, out);
             }
         }
         for (const Single& s : singles) {
