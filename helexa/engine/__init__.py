@@ -10,6 +10,7 @@ planning    a plan carried out      drawing   what was drawn taken in      lives
 kv/         what is computed once and kept: the pool, prefixes, windows and states, attention over them
 lean/       a forward of few operations      quant/   packed weights
 room        the pool of a model and what computes on it, batched if the model can be
+kept_trial  what its first load tried, for the next      remembered   small files of what was found out
 runner      computes a plan's chunks in one pass
 sequence    one generation: its tokens and how far they are computed
 sampler     the next tokens from logits      form   which tokens may be drawn at all

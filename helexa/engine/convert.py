@@ -154,7 +154,7 @@ def convert_weights(gguf: Path, config: Any) -> torch.dtype:
         **LOCAL,
     )
     if missing := sorted(report["missing_keys"]) or sorted(map(str, report["mismatched_keys"])):
-        raise ConversionFailed(f"it lacks {len(missing)} tensors, {missing[0]} among them")
+        raise ConversionFailed(f"tensors that it lacks: {len(missing)}, {missing[0]} among them")
     quantised = any(t.type not in ("F32", "F16", "BF16") for t in header_of(gguf).tensors)
     counts: dict[torch.dtype, int] = {}
     for name, parameter in model.named_parameters():

@@ -1,52 +1,60 @@
 """Bringing a model from its directory onto the device.
 
-Safetensors and GGUF files are streamed in slices, so that running sequences go on; quantised safetensors are
-left to `from_pretrained`, in one slice.
+Files are streamed in slices, so that running sequences go on.
 """
 
 from collections.abc import Generator
 from contextlib import closing
-from itertools import chain
 from pathlib import Path
 
 import torch
 from attrs import frozen
-from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
+from transformers import PreTrainedModel
 
-from helexa.engine.checkpoint import weight_files
 from helexa.engine.gguf_tensors import header_of
+from helexa.engine.kept_trial import Found, KeptTrial
 from helexa.engine.lean.library import compiling
 from helexa.engine.orders import Load, LoadProgress
-from helexa.engine.quant.packer import Packer
-from helexa.engine.skeleton import DTYPES, OWN_KERNELS, first_line, read_config, refuse_unservable
+from helexa.engine.skeleton import DTYPES, read_config
 from helexa.engine.stream import stream, stream_gguf
-from helexa.engine.verdict import refuse_incomplete
 from helexa.errors import StoreError
 from helexa.fleet.quant import why_not
 
 
 @frozen(eq=False)
 class LoadedModel:
-    """A model ready to run.  `max_positions`: the longest sequence it knows, in tokens."""
+    """A model ready to be tried, or to run if it was: then `found` says what came of it.
 
+    `dtype` is what it computes in; where it was `found` fused, single weights may have come as the files
+    have them.  `trial` keeps what is found.  `max_positions`: the longest sequence it knows, in tokens.
+    """
+
+    name: str
     model: PreTrainedModel
     device: str
+    dtype: torch.dtype
     vocab_size: int
     max_positions: int | None
     weights_bytes: int
+    trial: KeptTrial | None
+    found: Found | None
 
 
-def load(order: Load) -> Generator[LoadProgress, None, LoadedModel]:
+def load(order: Load, trial: KeptTrial | None = None) -> Generator[LoadProgress, None, LoadedModel]:
     """Load a model slice by slice; closing the generator frees what it has.
+
+    What `trial` has kept need not be tried again; without one nothing is kept.
 
     StoreError for a directory that is incomplete, damaged or of an unknown architecture, and for a
     policy that the device cannot do.
     """
     if reason := why_not(order.quant, compute_capability(order.device)):
         raise StoreError(f"model {order.model} cannot be loaded: {reason}")
+    found = trial.read() if trial else None
     with closing(kernels_for(order)) as kernels:
         next(kernels, None)  # they are compiled beside reading the weights
-        loaded = settle((yield from load_model(order)), order.device)
+        model = yield from load_model(order, is_fused=found is not None and not found.unfused)
+        loaded = settle(order, model, trial, found)
         for _ in kernels:
             yield LoadProgress(order.uid, loaded.weights_bytes, loaded.weights_bytes)
     return loaded
@@ -58,12 +66,12 @@ def kernels_for(order: Load) -> Generator[None, None, None]:
         yield from compiling()
 
 
-def load_model(order: Load) -> Generator[LoadProgress, None, PreTrainedModel]:
+def load_model(order: Load, *, is_fused: bool) -> Generator[LoadProgress, None, PreTrainedModel]:
+    """`is_fused`: it will be, so that its modules need not be able to compute."""
     config, gguf = read_config(order.path), lone_gguf(order.path)
     if gguf is not None:
         return (yield from stream_gguf(order, config, gguf, header_of(gguf)))
-    by = load_quantised if getattr(config, "quantization_config", None) else stream
-    return (yield from by(order, config))
+    return (yield from stream(order, config, is_fused=is_fused))
 
 
 def compute_capability(device: str) -> str | None:
@@ -81,52 +89,20 @@ def lone_gguf(directory: Path) -> Path | None:
     return min(directory.glob("*.gguf"), default=None)
 
 
-def load_quantised(
-    order: Load, config: PretrainedConfig
-) -> Generator[LoadProgress, None, PreTrainedModel]:
-    """Unpack the weights: to run them packed takes kernels from the hub."""
-    config.quantization_config = {**config.quantization_config, "dequantize": True}
-    return (yield from load_whole(order, config))
-
-
-def load_whole(
-    order: Load, config: PretrainedConfig
-) -> Generator[LoadProgress, None, PreTrainedModel]:
-    """`from_pretrained` in one slice.  It sets torch's default dtype while it runs."""
-    total = sum(file.stat().st_size for file in weight_files(order.path))
-    yield LoadProgress(order.uid, 0, total)
-    try:
-        model, verdict = AutoModelForCausalLM.from_pretrained(
-            order.path,
-            dtype=DTYPES[order.dtype],
-            device_map={"": order.device},
-            local_files_only=True,
-            trust_remote_code=False,
-            use_safetensors=True,
-            weights_only=True,
-            output_loading_info=True,
-            config=config,
-            **OWN_KERNELS,
-        )
-    except (ValueError, ImportError, NotImplementedError) as error:
-        raise StoreError(f"{order.path} cannot be loaded: {first_line(error)}") from error
-    refuse_unservable(model)
-    refuse_incomplete(order.path, verdict["missing_keys"], verdict["unexpected_keys"])
-    packer = Packer(model, order)
-    for _ in chain(packer.pack(last=True), packer.keep()):
-        yield LoadProgress(order.uid, total, total)
-    yield LoadProgress(order.uid, total, total)
-    return model
-
-
-def settle(model: PreTrainedModel, device: str) -> LoadedModel:
+def settle(
+    order: Load, model: PreTrainedModel, trial: KeptTrial | None, found: Found | None
+) -> LoadedModel:
     model.eval().requires_grad_(False)
     config = model.config.get_text_config(decoder=True)
     tensors = {t.data_ptr(): t.nbytes for t in (*model.parameters(), *model.buffers())}
     return LoadedModel(
+        order.model,
         model,
-        device,
+        order.device,
+        DTYPES[order.dtype],
         vocab_size=model.get_input_embeddings().num_embeddings,
         max_positions=getattr(config, "max_position_embeddings", None),
         weights_bytes=sum(tensors.values()),
+        trial=trial,
+        found=found,
     )

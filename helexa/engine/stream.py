@@ -12,6 +12,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import PretrainedConfig, PreTrainedModel
 from transformers.conversion_mapping import get_model_conversion_mapping
 from transformers.core_model_loading import (
@@ -26,24 +27,49 @@ from transformers.integrations.gguf import (
     is_gguf_arch_supported,
 )
 from transformers.modeling_utils import LoadStateDictConfig
+from transformers.quantizers import HfQuantizer
 
 from helexa.devices.monitor import give_back_freed
 from helexa.engine.checkpoint import Checkpoint, num_bytes, open_checkpoint
+from helexa.engine.dequantised import prepare, unpacker_of
 from helexa.engine.gguf_tensors import by_name, unpacked
 from helexa.engine.orders import Load, LoadProgress
+from helexa.engine.quant.kernels import half_kernel
 from helexa.engine.quant.packer import Packer
 from helexa.engine.skeleton import DTYPES, build_skeleton
 from helexa.engine.verdict import empty_verdict, merge, refuse_incomplete, refuse_unfit
 from helexa.store.gguf import GgufHeader
 
+FILED = {"F16": torch.float16, "BF16": torch.bfloat16}
 SLICE_BYTES = 16 << 20  # read between two looks at the clock; 10-30 ms when files are cached
 
 
-def stream(order: Load, config: PretrainedConfig) -> Generator[LoadProgress, None, PreTrainedModel]:
-    """Peak memory: the weights, packed where they are to be, and one slice of at least one parameter."""
+def stream(
+    order: Load, config: PretrainedConfig, *, is_fused: bool
+) -> Generator[LoadProgress, None, PreTrainedModel]:
+    """Peak memory: the weights, packed where they are to be, and one slice of at least one parameter.
+
+    `is_fused`: fusing casts what it multiplies by, so that till then there are but pages of the file.
+    """
     with open_checkpoint(order.path) as checkpoint:
+        unpacker = unpacker_of(config, order.path, order.device)
         model = build_skeleton(config, DTYPES[order.dtype])
-        return (yield from fill(order, model, checkpoint))
+        if unpacker is not None:
+            prepare(unpacker, model, order.device)
+        if is_fused and order.device == "cpu" and order.dtype == "fp32" and half_kernel():
+            leave_uncast(model, checkpoint)
+        yield from fill(order, model, checkpoint, unpacker=unpacker)
+    if unpacker is not None:
+        unpacker.postprocess_model(model)
+    return model
+
+
+def leave_uncast(model: PreTrainedModel, checkpoint: Checkpoint) -> None:
+    """Have matrices come in 16 bits where the files have them so by the same name."""
+    for name, parameter in model.named_parameters():
+        if name in checkpoint and parameter.dim() == 2:
+            dtype = FILED.get(checkpoint[name].get_dtype(), parameter.dtype)
+            parameter.data = parameter.data.to(dtype)
 
 
 def stream_gguf(
@@ -63,21 +89,25 @@ def fill(
     model: PreTrainedModel,
     checkpoint: Checkpoint,
     mapping: list[Any] | None = None,
+    unpacker: HfQuantizer | None = None,
 ) -> Generator[LoadProgress, None, PreTrainedModel]:
     """`mapping` leads from the checkpoint's names to the model's; usually that of its safetensors."""
     dtype = DTYPES[order.dtype]
     packer = Packer(model, order)
-    plan = LoadStateDictConfig(
-        device_map={"": order.device},
-        dtype=dtype,
-        dtype_plan={**model._get_dtype_plan(dtype), **packer.dtypes},
-        weight_mapping=get_model_conversion_mapping(model) if mapping is None else mapping,
-    )
-    parameters = by_parameter(checkpoint, model, plan.weight_mapping)
+    if mapping is None:
+        mapping = get_model_conversion_mapping(model, hf_quantizer=unpacker)
+    parameters = by_parameter(checkpoint, model, mapping)
     verdict = empty_verdict(model)
     for name in packer.take_kept(shapes_of(checkpoint, parameters)):
         del parameters[name]
         verdict.missing_keys.discard(name)
+    plan = LoadStateDictConfig(
+        device_map={"": order.device},
+        dtype=dtype,
+        dtype_plan={**model._get_dtype_plan(dtype), **packer.dtypes},
+        weight_mapping=mapping,
+        hf_quantizer=unpacker,
+    )
     total = sum(num_bytes(checkpoint[name]) for names in parameters.values() for name in names)
     yield LoadProgress(order.uid, 0, total)
     done = 0
@@ -131,8 +161,9 @@ def by_parameter(
 def shapes_of(
     checkpoint: Checkpoint, parameters: Mapping[str, list[str]]
 ) -> dict[str, tuple[int, ...] | None]:
-    """The shapes of the parameters; None of one that is made of several tensors."""
+    """The shapes of the parameters; None of one that is put together, other than from it and its scales."""
+    alone = {name: parts[0] if len(parts) == 1 else name for name, parts in parameters.items()}
     return {
-        name: tuple(checkpoint[parts[0]].get_shape()) if len(parts) == 1 else None
-        for name, parts in parameters.items()
+        name: tuple(checkpoint[part].get_shape()) if part in checkpoint else None
+        for name, part in alone.items()
     }

@@ -15,6 +15,7 @@ from helexa import logs
 from helexa.devices.faults import Fault, chain
 from helexa.devices.monitor import Device
 from helexa.engine.batch import Batch
+from helexa.engine.kept_trial import KeptTrial
 from helexa.engine.kv.parked import Parking
 from helexa.engine.loader import load
 from helexa.engine.orders import (
@@ -42,6 +43,7 @@ from helexa.errors import (
     ServiceUnavailable,
     StoreError,
 )
+from helexa.store.contents import contents
 
 log = logs.get("helexa.engine")
 
@@ -144,7 +146,8 @@ class Worker:
         prepare_thread(order.device, self._threads)
         self._device.retain()
         files = identity(order)
-        batch = Batch(order, (yield from load(order)), files)
+        loaded = yield from load(order, KeptTrial.of(order))
+        batch = Batch(order, loaded, files)
         batch.unpark(self._parking.take(files))
         return batch
 
@@ -212,10 +215,9 @@ class Worker:
 
 
 def identity(order: Load) -> tuple[object, ...]:
-    """What the numbers in a KV cache depend on: the files as they are, and how they are run."""
-    files = sorted(file for file in order.path.iterdir() if file.is_file())
-    stats = tuple((file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files)
-    return (order.path, stats, order.device, order.dtype, order.quant, order.kv_dtype)
+    """What the numbers in a KV cache depend on: what the files hold, and how they are run."""
+    files = tuple(contents(order.path).items())
+    return (files, order.device, order.dtype, order.quant, order.kv_dtype)
 
 
 @contextmanager

@@ -12,6 +12,7 @@ assemble    fetched files made into a directory that loads by itself
 child       runs prepare, the process that alone imports torch (helexa.engine.convert)
 record      helexa.json, the pins of first adds
 layout      directories, format version, locks; space, files, failures beside it
+contents    what tells a model's files from others
 facts       what config.json says of a model, for limits and memory estimates     (pure)
 preview     the same of a source that is not here: the outline of its files' heads, remote ones too
 command     `helexa models`; show: its progress; fit: `helexa models fit`

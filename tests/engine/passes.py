@@ -9,8 +9,10 @@ from toys import load_order, prompt_of
 from helexa.engine.kv.layers import Kind, Layers
 from helexa.engine.kv.memory import Memory
 from helexa.engine.kv.spans import rounded
-from helexa.engine.kv.trial import sequence_of
-from helexa.engine.lean.forward import Fused, Lean
+from helexa.engine.kv.trial import Tried, sequence_of
+from helexa.engine.lean.forward import Fused
+from helexa.engine.lean.install import fused_form, try_fused
+from helexa.engine.lean.parts import Unusual
 from helexa.engine.loader import LoadedModel, load
 from helexa.engine.orders import Load, LoadProgress
 from helexa.engine.runner import Together
@@ -33,14 +35,21 @@ def read(path: Path, **changes: Any) -> LoadedModel:
     return carried_out(load_order(path, **changes))[0]
 
 
+def fused_if_it_can_be(loaded: LoadedModel, tried: Tried) -> Fused | None:
+    """As at the first load of a model."""
+    try:
+        try_fused(loaded, tried)
+    except Unusual:
+        return None
+    return fused_form(loaded, tried.kinds)
+
+
 def logits_of(
     loaded: LoadedModel, kinds: list[Kind], fused: Fused | None, cuts: tuple[int, ...] = CUTS
 ) -> torch.Tensor:
     """Of all tokens of two texts that are computed together, in chunks that end at `cuts`."""
     total = 2 * rounded(cuts[-1])
-    # A fused model may keep its table in fewer bits than it computes in.
-    dtype = fused.dtype if isinstance(fused, Lean) else loaded.model.dtype
-    layers = Layers(kinds, total, dtype, "cpu")
+    layers = Layers(kinds, total, loaded.dtype, "cpu")
     memory = Memory(layers, total, keeps=False)
     runner = Together(loaded, memory, fused)
     texts = {uid: list(prompt_of(cuts[-1] - uid, seed=uid)) for uid in (0, 1)}

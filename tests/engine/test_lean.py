@@ -7,14 +7,13 @@ from typing import Any, cast
 
 import pytest
 import torch
-from passes import logits_of, read
+from passes import fused_if_it_can_be, logits_of, read
 from toys import ARCHITECTURES
 from transformers.models.llama.modeling_llama import LlamaRMSNorm, apply_rotary_pos_emb
 
 from helexa.engine.kv.trial import try_together
 from helexa.engine.lean import products
 from helexa.engine.lean.forward import Lean, Rotation, normaliser
-from helexa.engine.lean.install import fused_form
 from helexa.engine.lean.parts import Norm, parts_of
 from helexa.engine.lean.products import Apart, Half, Packed, Plain, Product, joined
 from helexa.engine.quant.grid import fit_4_bit
@@ -44,7 +43,7 @@ def test_a_model_of_the_usual_shape_is_fused_and_computes_the_same(
     loaded = read(toy(architecture, **changes))
     tried = try_together(loaded)
     expected = logits_of(loaded, tried.kinds, None)
-    fused = fused_form(loaded, tried)
+    fused = fused_if_it_can_be(loaded, tried)
     assert type(fused) is Lean
     assert all(type(product) is Plain for layer in fused.layers for product in layer.products)
     assert fused.nbytes == pytest.approx(loaded.weights_bytes, rel=0.05)
@@ -56,7 +55,7 @@ def test_a_model_of_the_usual_shape_is_fused_and_computes_the_same(
 def test_the_last_layer_goes_on_with_what_is_asked_for_alone(toy: Toy) -> None:
     loaded = read(toy())
     tried = try_together(loaded)
-    fused = fused_form(loaded, tried)
+    fused = fused_if_it_can_be(loaded, tried)
     assert type(fused) is Lean
     counts = []
     for layer in fused.layers[-2:]:
@@ -81,7 +80,7 @@ def test_a_model_of_another_shape_stays_as_it_is(architecture: str, toy: Toy) ->
     loaded = read(toy(architecture))
     tried = try_together(loaded)
     before = logits_of(loaded, tried.kinds, None)
-    assert fused_form(loaded, tried) is None
+    assert fused_if_it_can_be(loaded, tried) is None
     assert torch.equal(logits_of(loaded, tried.kinds, None), before)
 
 
@@ -89,7 +88,7 @@ def test_a_model_that_uses_its_modules_otherwise_stays_as_it_is(toy: Toy) -> Non
     """Granite has Llama's modules, and multiplies what they give."""
     loaded = read(toy("granite", residual_multiplier=0.5))
     assert parts_of(loaded.model)
-    assert fused_form(loaded, try_together(loaded)) is None
+    assert fused_if_it_can_be(loaded, try_together(loaded)) is None
 
 
 @pytest.mark.real
@@ -99,7 +98,7 @@ def test_the_demo_model_is_fused_and_keeps_most_weights_exactly_in_half_the_byte
     loaded = read(demo_model.path)
     tried = try_together(loaded)
     expected = logits_of(loaded, tried.kinds, None)
-    fused = fused_form(loaded, tried)
+    fused = fused_if_it_can_be(loaded, tried)
     assert type(fused) is Lean
     for layer in fused.layers:
         assert [type(product) for product in layer.products] == [Half, Half, Half, Plain]
@@ -136,7 +135,7 @@ def test_joined_layers_give_what_they_gave_apart(biases: tuple[int, ...]) -> Non
     layers = [torch.nn.Linear(40, n, bias=i in biases) for i, n in enumerate((24, 8, 3))]
     x = torch.randn(6, 40)
     expected = Apart(layers)(x)
-    product = joined(layers)
+    product = joined(layers, torch.float32)
     assert type(product) is Plain
     torch.testing.assert_close(product(x), expected, rtol=1e-5, atol=1e-5)
     assert all(layer.weight is None for layer in layers)
@@ -149,7 +148,7 @@ def test_weights_that_16_bits_hold_take_16_bits(dtype: torch.dtype) -> None:
         layer.weight.copy_(layer.weight.to(dtype))
     x = torch.randn(6, 40)
     expected = Apart(layers)(x)
-    product = joined(layers)
+    product = joined(layers, torch.float32)
     assert type(product) is Half
     torch.testing.assert_close(product(x), expected, rtol=1e-5, atol=1e-5)
 
@@ -160,7 +159,7 @@ def test_a_weight_that_float16_cannot_hold_stays(worst: float) -> None:
     layer.weight.zero_()
     assert products.fits_half(layer.weight)
     layer.weight[3, 4] = worst
-    assert type(joined([layer])) is Plain
+    assert type(joined([layer], torch.float32)) is Plain
 
 
 def packed_layer(rows: int, columns: int, bias: bool, plain: bool = False) -> PackedLinear:
@@ -186,14 +185,14 @@ def test_packed_layers_are_joined_with_what_is_beside_them(
     for count in (1, 8, 9):
         x = torch.randn(count, 64)
         expected = Apart(layers)(x)
-        product = joined(copy.deepcopy(layers))
+        product = joined(copy.deepcopy(layers), torch.float32)
         assert type(product) is Packed
         torch.testing.assert_close(product(x), expected, rtol=1e-2, atol=1e-3)
 
 
 def test_packed_layers_whose_rows_make_no_whole_blocks_stay_apart() -> None:
     layers = [packed_layer(48, 64, bias=False), packed_layer(64, 64, bias=False)]
-    assert type(joined(layers)) is Apart
+    assert type(joined(layers, torch.float32)) is Apart
 
 
 @pytest.mark.parametrize(("rows", "columns"), [(64, 32), (192, 160)])

@@ -9,14 +9,13 @@ from typing import Any
 
 import pytest
 import torch
-from passes import CUTS, logits_of, read
+from passes import CUTS, fused_if_it_can_be, logits_of, read
 from toys import cpu_worker, load_order, run
 
 from helexa.engine import loader
 from helexa.engine.kv.trial import alike, try_together
 from helexa.engine.lean import install, library
 from helexa.engine.lean.forward import Lean
-from helexa.engine.lean.install import fused_form
 from helexa.engine.lean.native import Native
 from helexa.engine.loader import load
 from helexa.engine.orders import Add, Loaded, LoadProgress, Measure, Notice, Piece, Quant
@@ -61,7 +60,7 @@ def test_a_packed_model_of_the_usual_shape_is_compiled(
     tried = try_together(loaded)
     cuts = FEW if quant == "int4+bf16" else CUTS
     expected = logits_of(loaded, tried.kinds, None, cuts)
-    fused = fused_form(loaded, tried)
+    fused = fused_if_it_can_be(loaded, tried)
     assert type(fused) is Native
     assert fused.nbytes < loaded.weights_bytes * 1.01
     assert alike(expected, logits_of(loaded, tried.kinds, fused, cuts), 0.995)
@@ -81,7 +80,7 @@ def test_what_is_not_a_number_stays_so(toy: Toy) -> None:
     loaded = read(toy("llama", **SIZES), quant="int4")
     tried = try_together(loaded)
     loaded.model.model.layers[1].input_layernorm.weight[3] = math.nan
-    fused = fused_form(loaded, tried)
+    fused = fused_if_it_can_be(loaded, tried)
     assert type(fused) is Native
     assert logits_of(loaded, tried.kinds, fused).isnan().all()
 
@@ -97,7 +96,7 @@ def test_what_the_kernels_do_not_know_is_fused_uncompiled(
     loaded = read(toy("llama", **SIZES | changes), quant="int4")
     tried = try_together(loaded)
     expected = logits_of(loaded, tried.kinds, None)
-    fused = fused_form(loaded, tried)
+    fused = fused_if_it_can_be(loaded, tried)
     assert type(fused) is Lean
     assert alike(expected, logits_of(loaded, tried.kinds, fused), 0.999)
 
@@ -112,7 +111,7 @@ def test_kernels_that_compute_something_else_are_not_used(
     real.after.argtypes = None
     monkeypatch.setattr(real, "after", lambda *_: None)
     monkeypatch.setattr(install, "library", lambda: real)
-    assert type(fused_form(loaded, tried)) is Lean
+    assert type(fused_if_it_can_be(loaded, tried)) is Lean
 
 
 # -- the compiled file -----------------------------------------------------------------------------
@@ -159,7 +158,7 @@ def test_without_a_compiler_that_works_it_says_so_and_all_goes_on_uncompiled(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setenv("CXX", compiler)
     loaded = read(toy("llama", **SIZES), quant="int4")
-    assert type(fused_form(loaded, try_together(loaded))) is Lean
+    assert type(fused_if_it_can_be(loaded, try_together(loaded))) is Lean
     (told,) = [r for r in caplog.records if "packed layers run uncompiled" in r.getMessage()]
     assert reason in str(vars(told))
     assert list((tmp_path / "helexa").iterdir()) == []

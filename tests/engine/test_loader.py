@@ -24,6 +24,7 @@ from helexa.engine.quant.linear import PackedLinear
 from helexa.engine.skeleton import DTYPES, build_skeleton, read_config
 from helexa.engine.stream import by_parameter
 from helexa.errors import StoreError
+from helexa.store.record import RECORD
 
 Toy = Callable[..., Path]
 
@@ -255,8 +256,43 @@ def write_gguf(source: Path, target: Path) -> None:
     writer.close()
 
 
-def test_fp8_safetensors_are_unpacked(toy: Toy, tmp_path: Path) -> None:
-    path = shutil.copytree(toy("qwen3"), tmp_path / "copy")
+def test_fp8_safetensors_are_unpacked_slice_by_slice(toy: Toy, tmp_path: Path) -> None:
+    path, expected = as_fp8(toy("qwen3"), tmp_path / "copy")
+    ours, progress = read(path)
+    for name, tensor in tensors_of(ours.model).items():
+        assert tensor.dtype == torch.float32
+        assert torch.allclose(tensor, expected[name], rtol=1e-6), name
+    assert len(progress) > 5
+    assert progress[0].done_bytes == 0
+    assert progress[-1].done_bytes == progress[-1].total_bytes > 0
+    assert not hasattr(ours.model.config, "quantization_config")
+
+
+def test_fp8_safetensors_are_packed_as_they_are_unpacked(toy: Toy, tmp_path: Path) -> None:
+    path, expected = as_fp8(toy("qwen3", hidden_size=64), tmp_path / "copy")
+    plain = shutil.copytree(toy("qwen3", hidden_size=64), tmp_path / "plain")
+    for file in plain.glob("*.safetensors"):
+        save_file({name: expected[name] for name in load_file(file)}, file, {"format": "pt"})
+    packed, same = (tensors_of(read(each, quant="int4")[0].model) for each in (path, plain))
+    assert packed.keys() == same.keys()
+    assert any(name.endswith("q_proj.levels") for name in packed)
+    for name, tensor in packed.items():
+        assert torch.equal(tensor, same[name]), name
+
+
+def test_fp8_safetensors_that_were_packed_are_not_read_again(toy: Toy, tmp_path: Path) -> None:
+    path, _ = as_fp8(toy("qwen3", hidden_size=64), tmp_path / "copy")
+    (path / RECORD).write_text('{"files": {}}')
+    (first, before), (second, after) = read(path, quant="int4"), read(path, quant="int4")
+    assert after[-1].total_bytes < before[-1].total_bytes / 2
+    same = tensors_of(second.model)
+    for name, tensor in tensors_of(first.model).items():
+        assert torch.equal(tensor, same[name]), name
+
+
+def as_fp8(source: Path, path: Path) -> tuple[Path, dict[str, torch.Tensor]]:
+    """A copy of a toy with its projections in blocks of fp8, and what these hold."""
+    shutil.copytree(source, path)
     expected = tensors_of(reference(path))
     for file in path.glob("*.safetensors"):
         tensors = load_file(file)
@@ -267,10 +303,7 @@ def test_fp8_safetensors_are_unpacked(toy: Toy, tmp_path: Path) -> None:
                 expected[name] = packed.float() * spread(scales)
         save_file(tensors, file)
     edit(path, quantization_config={"quant_method": "fp8", "weight_block_size": [BLOCK, BLOCK]})
-    ours, _ = read(path)
-    for name, tensor in tensors_of(ours.model).items():
-        assert tensor.dtype == torch.float32
-        assert torch.allclose(tensor, expected[name], rtol=1e-6), name
+    return path, expected
 
 
 BLOCK = 16
@@ -447,10 +480,12 @@ def test_a_repository_cannot_bring_code_or_choose_a_kernel(broken: Path) -> None
 # -- cancelling ------------------------------------------------------------------------------------
 
 
-def test_a_load_that_is_given_up_leaves_nothing_behind(toy: Toy) -> None:
+@pytest.mark.parametrize("form", ["plain", "fp8"])
+def test_a_load_that_is_given_up_leaves_nothing_behind(form: str, toy: Toy, tmp_path: Path) -> None:
+    path = toy("mixtral") if form == "plain" else as_fp8(toy("qwen3"), tmp_path / "copy")[0]
     gc.collect()
     before = num_models()
-    slices = load(load_order(toy("mixtral")))
+    slices = load(load_order(path))
     for _ in range(6):
         next(slices)
     assert num_models() > before

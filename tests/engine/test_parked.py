@@ -82,13 +82,26 @@ def test_nothing_comes_back_where_it_would_be_wrong_or_is_not_wanted(
     assert goes_on(worker, prompt)[0] == 0
 
 
-def test_changed_weights_begin_anew(toy: Toy, tmp_path: Path) -> None:
+def test_changed_weights_begin_anew_though_their_time_of_change_was_set_back(
+    toy: Toy, tmp_path: Path
+) -> None:
     path = copytree(toy(), tmp_path / "model")
     worker, prompt = talked(path)
     file = next(path.glob("*.safetensors"))
-    os.utime(file, ns=(1, 1))
+    other = next(toy(seed=1).glob(file.name))
+    times = file.stat().st_atime_ns, file.stat().st_mtime_ns
+    assert other.stat().st_size == file.stat().st_size
+    file.unlink()
+    file.write_bytes(other.read_bytes())
+    os.utime(file, ns=times)
     swap(worker, load_order(path, uid=2))
     assert goes_on(worker, prompt)[0] == 0
+
+
+def test_the_same_weights_elsewhere_go_on(toy: Toy, tmp_path: Path) -> None:
+    worker, prompt = talked(toy())
+    swap(worker, load_order(copytree(toy(), tmp_path / "model"), uid=2))
+    assert goes_on(worker, prompt)[0] > 0
 
 
 def parked(uid: int, size: int) -> Parked:

@@ -7,14 +7,13 @@ import gguf
 import numpy as np
 import pytest
 import torch
-from passes import logits_of, read
+from passes import fused_if_it_can_be, logits_of, read
 from safetensors import safe_open
 from tokenizers import Tokenizer
 
 from helexa.engine.kv.layers import Kind
 from helexa.engine.kv.trial import try_together
 from helexa.engine.lean.forward import Fused
-from helexa.engine.lean.install import fused_form
 from helexa.engine.lean.native import Native
 from helexa.engine.loader import LoadedModel
 from helexa.engine.orders import Quant
@@ -52,7 +51,7 @@ def test_the_distribution_of_the_next_token_stays_within_the_promised_bound(
     expected = scores(plain, try_together(plain).kinds)
     tried = try_together(packed)
     assert divergence(expected, scores(packed, tried.kinds)) <= BOUND
-    fused = fused_form(packed, tried)
+    fused = fused_if_it_can_be(packed, tried)
     assert type(fused) is Native
     assert divergence(expected, scores(packed, tried.kinds, fused)) <= BOUND
 

@@ -62,7 +62,7 @@ def compare(loaded: LoadedModel) -> Tried:
     kinds = kinds_of(cache, loaded.max_positions)
     attention.use(loaded.model)
     found = ours(loaded, kinds)
-    need = ALIKE.get(loaded.model.dtype, ROUGHLY_ALIKE)
+    need = ALIKE.get(loaded.dtype, ROUGHLY_ALIKE)
     if not alike(torch.cat(expected).float(), found, need):
         raise NotTogether("computed together, its sequences come out differently")
     return Tried(kinds, found)
@@ -82,7 +82,7 @@ def whole(model: PreTrainedModel, tokens: list[int], cache: DynamicCache, device
 def ours(loaded: LoadedModel, kinds: list[Kind], fused: Fused | None = None) -> Tensor:
     """The same in float32, all texts up to their last tokens in one pass, these in another."""
     texts = texts_of(loaded.vocab_size)
-    layers = Layers(kinds, len(texts) * BLOCK, loaded.model.dtype, loaded.device)
+    layers = Layers(kinds, len(texts) * BLOCK, loaded.dtype, loaded.device)
     memory = Memory(layers, len(texts) * BLOCK, keeps=False)
     runner = Together(loaded, memory, fused)
     tried = {uid: sequence_of(uid, tokens, loaded) for uid, tokens in enumerate(texts)}

@@ -4,6 +4,8 @@ Tokens of all sequences lie behind each other in one row: everything is [tokens,
 """
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -15,6 +17,8 @@ from transformers.activations import SiLUActivation
 from helexa.engine.kv.attention import attend_laid
 from helexa.engine.lean.parts import LayerParts, Norm, Parts
 from helexa.engine.lean.products import Apart, Half, Product, fits_half, joined
+
+MOST_AT_ONCE = 4  # layers that are joined: each is there twice meanwhile
 
 Normalise = Callable[[Tensor], Tensor]
 
@@ -74,6 +78,15 @@ class LeanLayer:
     def products(self) -> tuple[Product, ...]:
         return self.joined_input, self.output, self.joined_gate, self.down
 
+    def settle(self, parts: LayerParts, dtype: torch.dtype) -> None:
+        """Join what reads the same input; the modules of `parts` are empty then."""
+        self.joined_input = joined((parts.query, parts.key, parts.value), dtype)
+        self.output = joined((parts.output,), dtype)
+        self.joined_gate = joined((parts.gate, parts.up), dtype)
+        # Some models put single huge values in here, beside which FBGEMM, adding in order, loses
+        # a hundred times as much of the others as blocked sums do.
+        self.down = joined((parts.down,), dtype, may_halve=False)
+
     def __call__(self, hidden: Tensor, turn: "Rotation", cache: Any) -> None:
         """Add the layer's results to `hidden` [tokens, hidden size]."""
         self.finish(hidden, self.attend(hidden, turn, cache))
@@ -130,18 +143,17 @@ class Lean:
     """A model made of its parts.  Until `settle` they are called as they were loaded."""
 
     parts: Parts
+    dtype: torch.dtype  # that it computes in
     layers: list[LeanLayer] = field(init=False)
     norm: Normalise = field(init=False)
     head: Product = field(init=False)
     table: Tensor = field(init=False)
-    dtype: torch.dtype = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self.layers = [LeanLayer.of(layer) for layer in self.parts.layers]
         self.norm = normaliser(self.parts.norm)
         self.head = Apart((self.parts.head,))
         self.table = self.parts.embedding.weight.detach()
-        self.dtype = self.table.dtype
 
     def __call__(
         self, ids: Tensor, positions: Tensor, caches: Sequence[Any], keep: Tensor | slice
@@ -167,17 +179,26 @@ class Lean:
         return sum(held.values())
 
     def settle(self) -> None:
-        """Join what reads the same input, layer after layer; the modules it was made of are empty then."""
-        for layer, parts in zip(self.layers, self.parts.layers, strict=True):
-            layer.joined_input = joined((parts.query, parts.key, parts.value))
-            layer.output = joined((parts.output,))
-            layer.joined_gate = joined((parts.gate, parts.up))
-            # Some models put single huge values in here, beside which FBGEMM, adding in order, loses
-            # a hundred times as much of the others as blocked sums do.
-            layer.down = joined((parts.down,), may_halve=False)
-        self.head = joined((self.parts.head,))
+        """Join what reads the same input; the modules it was made of are empty then."""
+        each = zip(self.layers, self.parts.layers, strict=True)
+        layers = [partial(layer.settle, parts, self.dtype) for layer, parts in each]
+        carry_out([self._settle_head, *layers], self.table.device)
+
+    def _settle_head(self) -> None:
+        self.head = joined((self.parts.head,), self.dtype)
         if isinstance(self.head, Half):
-            self.table = halved(self.parts.embedding)
+            self.table = halved(self.parts.embedding, self.dtype)
+
+
+def carry_out(jobs: Sequence[Callable[[], None]], device: torch.device) -> None:
+    """On a CPU a few at once, as FBGEMM puts a matrix into its order on one core."""
+    if device.type != "cpu":
+        for job in jobs:
+            job()
+        return
+    with ThreadPoolExecutor(min(MOST_AT_ONCE, torch.get_num_threads())) as pool:
+        for done in [pool.submit(job) for job in jobs]:
+            done.result()
 
 
 def signed(cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
@@ -186,11 +207,11 @@ def signed(cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
     return cos.contiguous(), torch.cat((-sin[:, :half], sin[:, half:]), -1)
 
 
-def halved(layer: nn.Embedding) -> Tensor:
-    """Its table, from now on in float16 if that holds it."""
+def halved(layer: nn.Embedding, dtype: torch.dtype) -> Tensor:
+    """Its table, for a model in `dtype` from now on in float16 if that holds it, and no file's pages."""
     table = layer.weight.detach()
-    if table.dtype is torch.float32 and table.device.type == "cpu" and fits_half(table):
-        layer.weight = nn.Parameter(table.half(), requires_grad=False)
+    if dtype is torch.float32 and table.device.type == "cpu" and fits_half(table):
+        layer.weight = nn.Parameter(table.to(torch.float16, copy=True), requires_grad=False)
     return layer.weight.detach()
 
 

@@ -1,5 +1,6 @@
 """Trying the lean form of a model that was just loaded."""
 
+from collections.abc import Sequence
 from ctypes import CDLL
 
 import torch
@@ -25,25 +26,23 @@ ALIKE = 0.99  # the cosine of what a compiled layer adds and what it should
 TOKENS = 3  # that are tried on it
 
 
-def fused_form(loaded: LoadedModel, tried: Tried) -> Fused | None:
-    """None for a model of another shape, or one that comes out differently.
-
-    The modules that transformers loaded are empty afterwards if there is one.
-    """
+def try_fused(loaded: LoadedModel, tried: Tried) -> None:
+    """Unusual, with the reason, for a model of another shape, or one that comes out differently."""
     try:
-        lean = Lean(parts_of(loaded.model))
-        compare(loaded, tried, lean)
+        compare(loaded, tried, Lean(parts_of(loaded.model), loaded.dtype))
     except Exception as error:
-        if classify(error) != "other":
+        if isinstance(error, Unusual) or classify(error) != "other":
             raise
-        log.info("not fused", model=loaded.model.config.model_type, reason=str(error))
-        return None
-    return native_form(lean, tried.kinds[0]) or settled(lean)
+        raise Unusual(str(error)) from error
 
 
-def settled(lean: Lean) -> Lean:
-    lean.settle()
-    return lean
+def fused_form(loaded: LoadedModel, kinds: Sequence[Kind]) -> Fused:
+    """Of a model that was tried.  The modules that transformers loaded are empty afterwards."""
+    lean = Lean(parts_of(loaded.model), loaded.dtype)
+    native = native_form(lean, kinds[0])
+    if native is None:
+        lean.settle()
+    return native or lean
 
 
 def native_form(lean: Lean, kind: Kind) -> Native | None:
@@ -51,8 +50,7 @@ def native_form(lean: Lean, kind: Kind) -> Native | None:
 
     None if the compiled kernels cannot be had, or compute something else.
     """
-    table = lean.table
-    if table.device.type != "cpu" or table.dtype is not torch.float32:
+    if lean.table.device.type != "cpu" or lean.dtype is not torch.float32:
         return None
     try:
         refuse_unknown(lean.parts)
@@ -91,9 +89,7 @@ def compare(loaded: LoadedModel, tried: Tried, lean: Lean) -> None:
     expected, found = tried.logits, ours(loaded, tried.kinds, lean)
     if not torch.isfinite(expected).all():
         return
-    is_exact = loaded.model.dtype is torch.float32 and not any(
-        map(is_packed, lean.parts.multiplying)
-    )
+    is_exact = loaded.dtype is torch.float32 and not any(map(is_packed, lean.parts.multiplying))
     most = (CLOSE if is_exact else ROUGHLY_CLOSE) * expected.std()
     if (expected - found).abs().max() > most:
         raise Unusual("computed so, it comes out differently")

@@ -206,7 +206,7 @@ class Native:
                 give_up(layer)
         self.head = head_of(self.lib, self.parts)
         give_up(self.parts.head)
-        self.table = halved(self.parts.embedding)
+        self.table = halved(self.parts.embedding, torch.float32)
 
     @property
     def nbytes(self) -> int:

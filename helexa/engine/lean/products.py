@@ -108,19 +108,23 @@ class Packed:
         return self.layer.forward(x)
 
 
-def joined(layers: Sequence[MultiplyingLayer], *, may_halve: bool = True) -> Product:
-    """One product for layers that read the same input; they give their weights up to it.
+def joined(
+    layers: Sequence[MultiplyingLayer], dtype: torch.dtype, *, may_halve: bool = True
+) -> Product:
+    """One product in `dtype` for layers that read the same input; they give their weights up to it.
 
-    Layers of different kinds stay apart.  `may_halve` False keeps plain weights as they are.
+    Layers of different kinds stay apart.  `may_halve` False keeps plain weights in `dtype`.
     """
     plain = [layer for layer in layers if isinstance(layer, nn.Linear)]
     packed = [layer for layer in layers if isinstance(layer, PackedLinear)]
     if len(plain) == len(layers):
         weight, bias = rows_of([layer.weight.detach() for layer in plain]), bias_of(layers)
-        product = stored(weight, bias) if may_halve else Plain(weight, bias)
+        product = stored(weight, bias, dtype) if may_halve else Plain(weight.to(dtype), bias)
     elif len(packed) == len(layers) and can_be_joined(packed):
-        product = packed_product(packed)
+        product = packed_product(packed, dtype)
     else:
+        for each in plain:
+            each.weight.data = each.weight.data.to(dtype)
         return Apart(layers)
     for layer in layers:
         give_up(layer)
@@ -133,7 +137,7 @@ def can_be_joined(layers: Sequence[PackedLinear]) -> bool:
     return whole and len({layer.planes for layer in layers}) == 1
 
 
-def packed_product(layers: Sequence[PackedLinear]) -> Packed:
+def packed_product(layers: Sequence[PackedLinear], dtype: torch.dtype) -> Packed:
     bias = bias_of(layers)
     layer = PackedLinear(
         layers[0].kernel,
@@ -144,23 +148,25 @@ def packed_product(layers: Sequence[PackedLinear]) -> Packed:
         None,
     )
     plain = [layer.weight.detach() for layer in layers if layer.weight is not None]
-    beside = stored(rows_of(plain), bias) if len(plain) == len(layers) else None
+    beside = stored(rows_of(plain), bias, dtype) if len(plain) == len(layers) else None
     return Packed(layer, beside, PACKED_ROWS)
 
 
-def stored(weight: Tensor, bias: Tensor | None) -> Product:
-    """In float16 where that loses nothing and the CPU would compute in float32, else as it is."""
-    if weight.dtype is torch.float32 and weight.device.type == "cpu" and fits_half(weight):
-        multiply = half_kernel()
-        if multiply is not None:
-            return Half(multiply(weight, bias), weight.nbytes // 2)
-    return Plain(weight, bias)
+def stored(weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> Product:
+    """In float16 where that loses nothing and the CPU would compute in float32, else in `dtype`."""
+    if dtype is torch.float32 and weight.device.type == "cpu" and fits_half(weight):
+        pack = half_kernel()
+        if pack is not None:
+            return Half(pack(weight.float(), bias), 2 * weight.numel())
+    return Plain(weight.to(dtype), bias)
 
 
 def fits_half(weight: Tensor) -> bool:
-    """Whether float16 holds a weight [rows, columns]; looked at in pieces."""
+    """Whether float16 holds a weight [rows, columns], finite as it is; looked at in pieces."""
+    if weight.dtype is torch.float16:
+        return bool(weight.abs().amax().isfinite())
     starts = range(0, len(weight), ROWS_AT_ONCE)
-    pieces = (weight[start : start + ROWS_AT_ONCE] for start in starts)
+    pieces = (weight[start : start + ROWS_AT_ONCE].float() for start in starts)
     return all(bool(((p.half().float() - p).abs() <= MOST_MOVED).all()) for p in pieces)
 
 

@@ -1,11 +1,10 @@
 """The file beside a model of the store in which its packed weights are kept: `packed/NAME.safetensors`.
 
-NAME tells the policy and a hash over the weights that were packed, as the store recorded them, and over
-the form they were packed in; what does not fit any more is simply not found.  No pickle: the format is
+NAME tells the policy and a hash over what the files hold and the form it was packed in; what does not fit
+any more is simply not found.  No pickle: the format is
 https://huggingface.co/docs/safetensors/index#format
 """
 
-import hashlib
 import json
 import shutil
 from collections.abc import Generator, Mapping
@@ -19,8 +18,10 @@ from torch import Tensor
 
 from helexa import logs
 from helexa.engine.orders import Load
+from helexa.engine.remembered import digest_of
 from helexa.replacing import replacing
-from helexa.store.record import RECORD, read_object
+from helexa.store.contents import contents
+from helexa.store.record import RECORD
 
 FORMAT = 1  # of what is packed how; another number, another file
 FOLDER = "packed"
@@ -40,18 +41,11 @@ class Kept:
     @classmethod
     def of(cls, order: Load, layout: str) -> "Kept | None":
         """None for a directory that is not a model of the store, and for a policy that is not kept."""
-        record = order.path / RECORD
-        if order.quant in ("none", "fp8") or not record.is_file():
+        if order.quant in ("none", "fp8") or not (order.path / RECORD).is_file():
             return None
-        files = read_object(record)["files"]
-        hashes = {
-            name: file["sha256"]
-            for name, file in sorted(files.items())
-            if name.endswith((".safetensors", ".gguf")) or name == "config.json"
-        }
         policy = order.quant.removesuffix("+bf16")
-        told = json.dumps([FORMAT, policy, layout, torch.__version__, order.dtype, hashes])
-        digest = hashlib.sha256(told.encode()).hexdigest()[:16]
+        form = (FORMAT, policy, layout, torch.__version__, order.dtype)
+        digest = digest_of(form, contents(order.path))
         return cls(order.path / FOLDER / f"{policy}-{digest}.safetensors")
 
     def read(self, device: str) -> dict[str, Tensor]:

@@ -28,6 +28,7 @@ from helexa.engine.quant.kernels import (
     to_float8,
 )
 from helexa.engine.quant.linear import Float8Linear, PackedLinear
+from helexa.engine.skeleton import DTYPES
 
 PACKED_AT_ONCE = 1 << 20  # weights: 0.05 to 0.2 s of a CPU between two looks at the clock
 Packed = tuple[Tensor, Tensor]  # levels, and scales with zeros
@@ -48,7 +49,7 @@ class Packer:
         self._model, self._order = model, order
         self._quant: Quant = order.quant
         self._kernel = int4_kernel(order.device)
-        self._dtype = model.dtype
+        self._dtype = DTYPES[order.dtype]
         head = model.get_output_embeddings()
         self._head = next((n for n, m in model.named_modules() if m is head), "")
         self._tied = set(getattr(model, "all_tied_weights_keys", {}))

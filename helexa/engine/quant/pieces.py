@@ -66,7 +66,7 @@ class Cutter:
         return found if self.quant != "int4+bf16" else either(found, self._plain(weight))
 
     def _plain(self, weight: Tensor) -> Piece:
-        form = stored(weight, None) if self.order.fuses else Plain(weight, None)
+        form = stored(weight, None, weight.dtype) if self.order.fuses else Plain(weight, None)
         nbytes = sum(form.held.values())
         return Piece(weight.shape[1], nbytes, form, lambda: self._plain(weight.clone()))
 
