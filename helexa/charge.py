@@ -14,7 +14,6 @@ from helexa.nodes.asked import Prepared
 from helexa.trace import Trace
 
 USUAL_OUTPUT = 4096  # tokens, of a model that nobody knows a limit of
-BYTES_PER_TOKEN = 4
 
 
 def wanted(prepared: Prepared, limit: Limit | None, trace: Trace) -> Wanted:
@@ -36,11 +35,6 @@ def wanted(prepared: Prepared, limit: Limit | None, trace: Trace) -> Wanted:
         exact=prepared.exact,
         prices=prices_of(prepared.entry),
     )
-
-
-def about_tokens(num_bytes: int) -> int:
-    """What so many bytes of a body are taken for where nobody here can count their tokens."""
-    return -(-num_bytes // BYTES_PER_TOKEN)
 
 
 def used_of(usage: Usage) -> Used:

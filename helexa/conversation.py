@@ -207,6 +207,8 @@ class Conversation:
 
 # -- the answer, as it comes -----------------------------------------------------------------------
 
+BYTES_PER_TOKEN = 4  # about, in English and in code
+
 FinishReason = Literal["stop", "length", "tool_calls"]
 Phase = Literal["queued", "loading", "prefill", "decode"]
 
@@ -219,6 +221,11 @@ class Usage:
     completion_tokens: int
     cached_tokens: int = 0
     reasoning_tokens: int = 0
+
+
+def about_tokens(num_bytes: int) -> int:
+    """What so many bytes of text or JSON are taken for where nobody here can count their tokens."""
+    return -(-num_bytes // BYTES_PER_TOKEN)
 
 
 @frozen

@@ -92,7 +92,7 @@ def logs(args: argparse.Namespace) -> int:
         if args.json:
             print(json.dumps(item), flush=True)
         elif "lost" in item:
-            print(f"... {item['lost']} lines are lost: they came faster than they were read")
+            print(f"... lines that came faster than they were read, and are lost: {item['lost']}")
         else:
             print(human(item["event"]), flush=True)
     return 0

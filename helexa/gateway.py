@@ -15,8 +15,8 @@ from attrs import define, evolve, field
 from helexa.accounts.keys import Key
 from helexa.accounts.provider import Budgets
 from helexa.actors.fleet import Acquire, Fleet, Outcome
-from helexa.charge import Charge, about_tokens, wanted
-from helexa.conversation import Conversation, Event, Events, Progress
+from helexa.charge import Charge, wanted
+from helexa.conversation import Conversation, Event, Events, Progress, about_tokens
 from helexa.errors import (
     Busy,
     HelexaError,

@@ -3,7 +3,7 @@
 from typing import Any
 
 import trio
-from attrs import asdict, frozen
+from attrs import frozen
 
 from helexa.actors.node import Node
 from helexa.actors.place import ModelState, NodeStatus
@@ -61,7 +61,7 @@ class Host:
                 for device in status.devices
                 if device.readings is not None
             ],
-            "activation": asdict(activation_of(status)),
+            "activation": activation_of(status).told(),
             "models": [load_json(state) for state in status.models],
         }
 

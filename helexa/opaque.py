@@ -13,8 +13,8 @@ from attrs import define, field, frozen
 from helexa.accounts.keys import Key
 from helexa.accounts.provider import Budgets, Reservation, Wanted
 from helexa.actors.leases import Acquire, Outcome
-from helexa.charge import about_tokens, prices_of, used_of
-from helexa.conversation import Usage
+from helexa.charge import prices_of, used_of
+from helexa.conversation import Usage, about_tokens
 from helexa.errors import HelexaError
 from helexa.fleet.catalogue import CatalogueModel
 from helexa.fleet.pace import Demand

@@ -56,7 +56,7 @@ class Reload:
         mistakes = await self.shelf.reload()
         if mistakes:
             return Reloaded(mistakes=(*mistakes, "the old catalogue is kept"))
-        return Reloaded((f"the catalogue has {len(self.shelf.catalogue.models)} models",))
+        return Reloaded((f"models in the catalogue: {len(self.shelf.catalogue.models)}",))
 
     async def _config(self) -> Reloaded:
         if self.file is None:

@@ -100,7 +100,7 @@ class Control:
         if fleet := self.fleet:
             told["nodes"] = fleet.nodes()
             activation += fleet.fleet.activation
-        yield told | {"activation": asdict(activation)}
+        yield told | {"activation": activation.told()}
 
     def _of_node(self, host: Host, status: NodeStatus) -> dict[str, Any]:
         return {

@@ -71,6 +71,7 @@ class Fleet:
         self._now = now
         self._members = Members(ports, kinds)
         self._pins = Pins(shelf)
+        self._preload = self._first_models()
         self._unloading: dict[UnloadAsk, tuple[str, ...]] = {}
         self._mailbox: Mailbox[FleetMessage] = Mailbox("fleet", size=4096)
         self._health: dict[str, tuple[bool, bool]] = {}  # as the metrics have it
@@ -216,7 +217,7 @@ class Fleet:
                 self._nursery,
                 self._now(),
             )
-            self._upkeep = Upkeep(self._loading, self._first_models())
+            self._upkeep = Upkeep(self._loading, self._preload)
             self._nursery.start_soon(self._tick)
             task_status.started()
             await self._mailbox.serve(self._handle)
@@ -225,12 +226,12 @@ class Fleet:
         """Nobody will run this fleet again."""
         self._mailbox.close()
 
-    def _first_models(self) -> list[CatalogueModel]:
+    def _first_models(self) -> list[str]:
         """What a gateway without a node of its own loads at its start; a node does so itself."""
         if self._config.node.enabled:
             return []
         found = (self._shelf.catalogue.resolve(name) for name in self._config.models.preload)
-        return [entry for entry in found if entry is not None]
+        return list(dict.fromkeys(entry.id for entry in found if entry is not None))
 
     async def _tick(self) -> None:
         while True:
@@ -359,6 +360,10 @@ class Fleet:
 
     def _unload(self, ask: UnloadAsk) -> None:
         members = self._loading.moving.having(ask.model, ask.node)
+        was_to_come = self._upkeep.forget(ask.model)
+        if not members and was_to_come:
+            ask.reply.set(())
+            return
         if not members:
             where = f"node {ask.node}" if ask.node else "no node"
             raise ModelNotFound(f"model {ask.model} is not on {where}", param="model")
@@ -390,8 +395,10 @@ class Fleet:
             in_use = member.busy(model) or now - stay.last_used < IN_USE_SECONDS
             entry = self._shelf.catalogue.resolve(model)
             if in_use and entry is not None:
-                moving.append(model)
-                self._loading.ask(LoadAsk(entry, None, "drain"))
+                elsewhere = LoadAsk(entry, None, "drain")
+                self._loading.ask(elsewhere)
+                if elsewhere.reply.error is None:
+                    moving.append(model)
         log.info("draining" if ask.on else "not draining", node=ask.node, moving=", ".join(moving))
         ask.reply.set(tuple(moving))
 

@@ -123,7 +123,8 @@ class Loading:
     def _check_waiters(self) -> None:
         most = self.config.fleet.max_load_waiters
         if self.board.num_waiting >= most:
-            raise Busy(f"{most} requests wait for models to load already", retry_after=5)
+            why = f"[fleet] max_load_waiters = {most}: as many wait for models to load already"
+            raise Busy(why, retry_after=5)
 
     # -- leases ------------------------------------------------------------------------------------
 

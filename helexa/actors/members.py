@@ -214,7 +214,6 @@ class Member:
         if self.view.kind == "neuron" and view is not None:
             # Ours fill what is free with their KV pools, and say what they need where that is not there.
             learned.required_mb = view.entry.vram_used_mb or learned.required_mb
-        self.cycles += 1
 
     def load_failed(self, model: str, error: HelexaError, now: float) -> Failure:
         learned = self.of(model)

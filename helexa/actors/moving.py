@@ -84,6 +84,8 @@ class Moving:
             self._not_loaded(move, member, move.entry, moved.error)
         elif move.entry is not None:
             self._loaded(move, member, move.entry)
+        elif moved.error is not None:
+            self._not_unloaded(move, member, moved.error)
 
     def _stayed(self, member: Member, victim: str, moved: Moved) -> None:
         """The node would not let a model go: it is busy, or nobody came for it yet."""
@@ -96,10 +98,18 @@ class Moving:
         stay.is_unclaimed = not runs
         log.info("model stays", model=victim, node=member.name, unclaimed=stay.is_unclaimed)
 
+    def _not_unloaded(self, move: Move, member: Member, error: HelexaError) -> None:
+        """It is let be for a while, as one that its node calls busy."""
+        for model in move.evict:
+            if stay := member.stays.get(model):
+                stay.stays_until = self.now() + BUSY_SECONDS
+                log.warning("not unloaded", model=model, node=member.name, reason=error.message)
+
     def _loaded(self, move: Move, member: Member, entry: CatalogueModel) -> None:
         model = entry.id
         self.members.loaded(member, model, self.now(), move.asked_at)
         member.load_ended(model, move.load_seconds)
+        member.cycles += move.cause != "defrag"  # which is what they are counted for
         self.metrics.fleet_load_ended(model, member.name, "loaded", move.load_seconds)
         if move.for_requests and member.view.kind != "local":  # a node here counts it itself
             self.metrics.cold_start(model, member.name)

@@ -4,6 +4,7 @@ It keeps them in `places`, which decides what becomes of each; `hosting` runs th
 supervised tasks that tell what came of them.
 """
 
+import itertools
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
 
@@ -25,6 +26,7 @@ from helexa.config.schema import Config
 from helexa.conversation import ANONYMOUS, Conversation, Events, Principal
 from helexa.engine.orders import Dtype
 from helexa.errors import HelexaError, NotLoaded
+from helexa.fleet.backoff import pause
 from helexa.fleet.catalogue import CatalogueModel
 from helexa.fleet.known import Known
 from helexa.fleet.pool import salt_of
@@ -84,7 +86,6 @@ class Node:
         )
         self._hosting = hosting
         self._places = Places(self.name, self._devices, hosting, desired, metrics, there)
-        self._pending: list[str] = []  # of the start, not begun yet
         self._may_activate = trio.Event()
         self.activated = trio.Event()
 
@@ -189,7 +190,7 @@ class Node:
                 self._places.leave_alone(start.entry, start.given_up)
             else:
                 wanted.append(start)
-        self._pending = [start.entry.id for start in wanted]
+        self._places.missing.update({start.entry.id: "" for start in wanted})
         async with trio.open_nursery() as nursery:
             await nursery.start(self._hosting.run)
             nursery.start_soon(self._bring_up, wanted)
@@ -206,15 +207,24 @@ class Node:
 
     async def _bring_up(self, wanted: Sequence[AtStart]) -> None:
         await self._may_activate.wait()
-        for start in wanted:
-            model = start.entry.id
-            self._pending.remove(model)
-            try:
-                await self._mailbox.ask(LoadModel(start.entry, "start", start.devices))
-            except HelexaError as error:
-                self._places.missing.add(model)
+        missing = self._places.missing  # who is loaded or unloaded by somebody else leaves it
+        for count in itertools.count(1):
+            for start in wanted:
+                if start.entry.id in missing:
+                    await self._try(start)
+            self.activated.set()
+            if not any(start.entry.id in missing for start in wanted):
+                return
+            await trio.sleep(pause(count))
+
+    async def _try(self, start: AtStart) -> None:
+        model, missing = start.entry.id, self._places.missing
+        try:
+            await self._mailbox.ask(LoadModel(start.entry, "start", start.devices))
+        except HelexaError as error:
+            if model in missing and missing[model] != error.message:
+                missing[model] = error.message
                 log.error("model not brought up", model=model, reason=error.message)
-        self.activated.set()
 
     def _handle(self, message: NodeMessage) -> None:
         match message:
@@ -234,10 +244,11 @@ class Node:
                 self._places.told(place, what)
 
     def _status(self) -> NodeStatus:
+        missing, there = self._places.missing, self._places.there
         return NodeStatus(
             self._devices.status(),
             self._places.states(),
-            tuple(self._pending),
-            tuple(sorted(self._places.missing)),
+            tuple(m for m, why in missing.items() if not why and m not in there),
+            {model: why for model, why in missing.items() if why},
             self.activated.is_set(),
         )

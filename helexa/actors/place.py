@@ -1,5 +1,6 @@
 """A model's place on a node: what the node actor keeps of it, and what a status shows."""
 
+from collections.abc import Mapping
 from typing import Literal
 
 import trio
@@ -203,7 +204,7 @@ class NodeStatus:
     devices: tuple[DeviceStatus, ...]
     models: tuple[ModelState, ...]
     pending: tuple[str, ...]
-    failed: tuple[str, ...]
+    failed: Mapping[str, str]  # of the start's models, and why
     activated: bool
 
     @property

@@ -49,7 +49,8 @@ class Places:
     _desired: Desired
     _metrics: Metrics
     there: dict[str, Place]  # by the models' ids
-    missing: set[str] = field(factory=set, init=False)  # of those that a start was to bring up
+    # Models of the start that are not up yet, and why that failed, "" until it was tried.
+    missing: dict[str, str] = field(factory=dict, init=False)
 
     def begin(self) -> None:
         """A life of the node begins; what a life before it had is gone with it."""
@@ -63,7 +64,7 @@ class Places:
         """Not to be loaded until an operator asks for it."""
         error = ServiceUnavailable(why, retry_after=math.inf)
         self.there[entry.id] = Place(entry, "failed", error=error, retry_at=math.inf)
-        self.missing.add(entry.id)
+        self.missing[entry.id] = why
 
     def find(self, model: str) -> Model:
         """The loaded model; NotLoaded, or ServiceUnavailable while it recovers."""
@@ -111,10 +112,10 @@ class Places:
 
     def unload(self, request: UnloadModel) -> None:
         place = self.there.get(request.model)
-        if place is None:
+        if place is None and (request.if_idle or request.model not in self.missing):
             raise ModelNotFound(f"model {request.model} is not on this node", param="model_id")
-        if place.status == "failed":
-            self._forget(place)
+        if place is None or place.status == "failed":
+            self._forget(request.model)
             request.reply.set(None)
         elif place.status == "unloading":
             place.unload_waiters.append(request)
@@ -130,6 +131,7 @@ class Places:
         """From here on the model is let go, whatever happens to it."""
         place.status = "unloading"
         place.unload_waiters.append(request)
+        self.missing.pop(place.entry.id, None)
         self._desired.gone(place.entry.id)
 
     def _call_off(self, place: Place, request: UnloadModel) -> None:
@@ -154,10 +156,9 @@ class Places:
             if has_crashed:
                 place.scope.cancel()
 
-    def _forget(self, place: Place) -> None:
-        model = place.entry.id
-        del self.there[model]
-        self.missing.discard(model)
+    def _forget(self, model: str) -> None:
+        self.there.pop(model, None)
+        self.missing.pop(model, None)
         self._desired.gone(model)
 
     # -- what is told of them --------------------------------------------------------------------
@@ -187,7 +188,7 @@ class Places:
             return
         model = place.entry.id
         place.status, place.weights_mb, place.num_failures = "loaded", weights_mb, 0
-        self.missing.discard(model)
+        self.missing.pop(model, None)
         self._metrics.load_ended(model, self._node, "loaded", seconds)
         self._metrics.prefixes_used(model, self._node, Counted())  # series begin at 0
         if place.by == "request":
@@ -212,7 +213,7 @@ class Places:
             self._begin(place)
         elif was_asked or error is None:
             log.info("model unloaded", model=place.entry.id)
-            self._forget(place)
+            self._forget(place.entry.id)
         else:
             self._failed(place, error, is_poisoned)
 

@@ -97,7 +97,9 @@ def loading_on(member: Member) -> frozenset[int]:
 def out_of(member: Member, entry: CatalogueModel, now: float, has_files: bool) -> Out | None:
     """Why the node is out of question, whatever room it has."""
     view, failure = member.view, member.of(entry.id).failure
-    down = Out("down", f"is down ({view.why_down or 'it does not answer'})")
+    lost_at = member.lost_at
+    is_down = "is down" if lost_at is None else f"has been down for {now - lost_at:.0f} s"
+    down = Out("down", f"{is_down} ({view.why_down or 'it does not answer'})")
     if not view.can_load:
         had_it = not view.up and view.model(entry.id) is not None
         return down if had_it else Out("never", "only has what it has")

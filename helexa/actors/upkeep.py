@@ -19,10 +19,10 @@ log = logs.get("helexa.fleet")
 
 @define(eq=False)
 class Upkeep:
-    """`preload` are the models that come up first, in order, wherever they fit."""
+    """`preload` are the models that come up first, in order, wherever they fit; who did leaves it."""
 
     _loading: Loading
-    _preload: list[CatalogueModel]
+    _preload: list[str]
     _coming: list[LoadAsk] = field(factory=list, init=False)
     _failed: dict[Key, Failure] = field(factory=dict, init=False)
 
@@ -40,36 +40,64 @@ class Upkeep:
     def activation(self) -> ActivationView:
         loading = tuple(dict.fromkeys(ask.entry.id for ask in self._coming))
         missing = (entry for entry, _ in self._missing())
-        pending = dict.fromkeys(entry.id for entry in (*self._preload, *missing))
+        pending = dict.fromkeys(entry.id for entry in (*self._due(), *missing))
         is_known = self._loading.members.are_known
         state: Activation = "loading" if loading or pending else "ready" if is_known else "starting"
         return ActivationView(
             state,
             loading,
             tuple(model for model in pending if model not in loading),
-            tuple(dict.fromkeys(model for model, node in self._failed if self._lacks(model, node))),
+            {key[0]: why.error.message for key, why in self._failed.items() if self._lacks(*key)},
         )
+
+    def forget(self, model: str) -> bool:
+        """It need not come up first any more; whether it was still to do so."""
+        if model not in self._preload:
+            return False
+        self._preload.remove(model)
+        for ask in self._coming:
+            if ask.by == "preload" and ask.entry.id == model:
+                ask.reply.wanted = False
+        self._coming = [ask for ask in self._coming if ask.reply.wanted]
+        return True
+
+    def _is_wanted(self, model: str, node: str | None) -> bool:
+        return model in self._preload if node is None else self._loading.pins.has(model, node)
 
     def _lacks(self, model: str, node: str | None) -> bool:
         """Whether what did not come up is still to do so, and is not there."""
-        if node is not None and not self._loading.pins.has(model, node):
-            return False
         having = self._loading.members.having(model)
-        return not any(each.loaded(model) for each in having if node in (None, each.name))
+        is_there = any(each.loaded(model) for each in having if node in (None, each.name))
+        return self._is_wanted(model, node) and not is_there
 
     def _is_over(self, ask: LoadAsk) -> bool:
-        key, error = (ask.entry.id, ask.node), ask.reply.error
-        if ask.reply.given and error is not None:
-            self._failed[key] = failed(self._failed.get(key), error, self._loading.now())
-            log.error("model not brought up", model=ask.entry.id, reason=error.message)
-        elif ask.reply.given:
+        model, key, error = ask.entry.id, (ask.entry.id, ask.node), ask.reply.error
+        if not ask.reply.given:
+            return False
+        if error is None:
             self._failed.pop(key, None)
-        return ask.reply.given
+            if ask.by == "preload":
+                self._preload.remove(model)
+        elif self._is_wanted(*key):
+            self._failed[key] = failed(self._failed.get(key), error, self._loading.now())
+            log.error("model not brought up", model=model, reason=error.message)
+        return True
 
     def _bring_up(self) -> None:
         """One after the other, so that the first get the room that there is."""
-        if self._preload and not any(ask.by == "preload" for ask in self._coming):
-            self._want(self._preload.pop(0), None, "preload")
+        if not any(ask.by == "preload" for ask in self._coming) and (due := self._due()):
+            self._want(due[0], None, "preload")
+
+    def _due(self) -> list[CatalogueModel]:
+        """What is to come up wherever it fits, as the catalogue has it now; what failed comes last."""
+        found = map(self._loading.pins.entry, self._preload)
+        due = [entry for entry in found if entry and not self._rests(entry.id, None)]
+        return sorted(due, key=lambda entry: (entry.id, None) in self._failed)
+
+    def _rests(self, model: str, node: str | None) -> bool:
+        """Whether it failed so lately that it is not tried again yet."""
+        failure = self._failed.get((model, node))
+        return failure is not None and failure.rest(self._loading.now()) > 0
 
     def _keep_pinned(self) -> None:
         """One at a time on each node, once that is done with its own."""
@@ -81,8 +109,8 @@ class Upkeep:
         """Pinned models, each with a node that is to have it, and could have it loaded now."""
         now = self._loading.now()
         for entry, node in self._loading.pins.wanted():
-            member, failure = self._loading.members.get(node), self._failed.get((entry.id, node))
-            if member is None or not member.is_open(now) or (failure and failure.rest(now)):
+            member = self._loading.members.get(node)
+            if member is None or not member.is_open(now) or self._rests(entry.id, node):
                 continue
             told = member.view.model(entry.id)
             if not (told and told.is_there) and not member.changing[entry.id]:
@@ -113,6 +141,7 @@ class Upkeep:
         loading = self._loading
         return (
             member.view.up
+            and member.view.can_load
             and not member.busy(model)
             and not member.changing[model]
             and (model, None) not in loading.board.lines

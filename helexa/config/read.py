@@ -18,6 +18,7 @@ from helexa.config.places import expand_paths
 from helexa.config.rules import (
     catalogue_rules,
     config_rules,
+    named_catalogue,
     pinning_rules,
     preload_rules,
 )
@@ -105,6 +106,8 @@ def read_all(
 ) -> tuple[Config, Catalogue]:
     """Configuration and catalogue, each checked and against each other; ConfigError with all mistakes."""
     draft = read_draft(path, environ, default)
+    if missing := list(named_catalogue(draft.config)):
+        raise ConfigError(attrs.evolve(draft, mistakes=draft.mistakes + missing).told())
     try:
         catalogue = read_catalogue(draft.config, default_catalogue)
     except ConfigError as error:

@@ -75,6 +75,15 @@ def token_file(config: Config) -> Iterator[Mistake]:
         yield Mistake(("store", "hf_token_file"), "cannot be read by this user", file)
 
 
+def named_catalogue(config: Config) -> Iterator[Mistake]:
+    file = config.models.catalogue
+    if file and not os.access(file, os.R_OK):
+        text = (
+            "cannot be read by this user" if os.path.exists(file) else "names no file that is there"
+        )
+        yield Mistake(("models", "catalogue"), text, file)
+
+
 def listeners(config: Config) -> dict[str, Any]:
     """The sections that open a port."""
     found: dict[str, Any] = {}

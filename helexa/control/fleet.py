@@ -53,7 +53,8 @@ class FleetVerbs:
         named = self.shelf.catalogue.resolve(args.text("model"))
         model = named.id if named else args.text("model")
         nodes = await self.fleet.unload(model, args.optional_text("node"))
-        return {"message": f"{model} is unloaded from {', '.join(nodes)}"}
+        from_where = f" from {', '.join(nodes)}" if nodes else ", and does not come up by itself"
+        return {"message": f"{model} is unloaded{from_where}"}
 
     async def drain(self, node: str, args: Args) -> Json:
         """Send a node no more requests, or let it have them again."""

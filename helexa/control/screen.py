@@ -41,9 +41,12 @@ def heading(told: Json) -> Iterator[str]:
     if "state" in activation:
         words.append(escape(activation["state"]))
     yield " · ".join(words)
-    for what in ("loading", "pending", "failed"):
+    for what in ("loading", "pending"):
         if names := activation.get(what):
             yield f"{what}: {escape(', '.join(map(str, names)))}"
+    for name in activation.get("failed") or ():
+        why = (activation.get("why") or {}).get(name)
+        yield escape(f"failed: {name}: {why}" if why else f"failed: {name}")
 
 
 def roles(told: Json) -> Iterator[str]:

@@ -1,20 +1,21 @@
 """How far the models are that come up by themselves: those of a start, and those that are pinned."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
-from attrs import frozen
+from attrs import field, frozen
 
 from helexa.fleet.view import Activation
 
 
 @frozen
 class ActivationView:
-    """`pending` models are to come, `failed` ones did not come up when they were tried last."""
+    """`pending` models are to come, `failed` ones did not come up when they were tried last, and why."""
 
     state: Activation = "starting"
     loading: tuple[str, ...] = ()
     pending: tuple[str, ...] = ()
-    failed: tuple[str, ...] = ()
+    failed: Mapping[str, str] = field(factory=dict)
 
     def __add__(self, other: "ActivationView") -> "ActivationView":
         """Both as one, such as those of a gateway and of its own node."""
@@ -23,8 +24,18 @@ class ActivationView:
             together((self.state, other.state)),
             loading,
             tuple(name for name in union(self.pending, other.pending) if name not in loading),
-            union(self.failed, other.failed),
+            {**self.failed, **other.failed},
         )
+
+    def told(self) -> dict[str, Any]:
+        """As JSON."""
+        return {
+            "state": self.state,
+            "loading": list(self.loading),
+            "pending": list(self.pending),
+            "failed": list(self.failed),
+            "why": dict(self.failed),
+        }
 
 
 def union(some: Iterable[str], more: Iterable[str]) -> tuple[str, ...]:

@@ -42,24 +42,27 @@ RULES = Rules()
 
 @frozen
 class Record:
-    """How requests, or looks, went: (when, whether well), the last ones."""
+    """How requests, or looks, went: (when, whether well), the last ones, in their order."""
 
     outcomes: tuple[tuple[float, bool], ...] = ()
+    num_failed: int = 0  # of them
     in_a_row: int = 0
 
     def after(self, ok: bool, now: float, rules: Rules) -> "Record":
-        recent = [one for one in self.outcomes if one[0] > now - rules.window_seconds]
-        return Record((*recent[1 - MOST_OUTCOMES :], (now, ok)), 0 if ok else self.in_a_row + 1)
+        outcomes, num_failed = self.outcomes, self.num_failed + (not ok)
+        first = max(0, len(outcomes) + 1 - MOST_OUTCOMES)
+        while first < len(outcomes) and outcomes[first][0] <= now - rules.window_seconds:
+            first += 1
+        if num_failed:
+            num_failed -= sum(not was_ok for _, was_ok in outcomes[:first])
+        kept = (*outcomes[first:], (now, ok))
+        return Record(kept, num_failed, 0 if ok else self.in_a_row + 1)
 
     def is_failing(self, rules: Rules) -> bool:
-        num, failed = len(self.outcomes), self.num_failed
+        num = len(self.outcomes)
         return self.in_a_row >= rules.failures or (
-            num >= rules.least and failed >= rules.share * num
+            num >= rules.least and self.num_failed >= rules.share * num
         )
-
-    @property
-    def num_failed(self) -> int:
-        return [ok for _, ok in self.outcomes].count(False)
 
 
 @frozen
@@ -108,7 +111,7 @@ def succeeded(breaker: Breaker, sent_at: float, now: float, rules: Rules = RULES
         return Breaker(opened=breaker.opened)
     requests = breaker.requests.after(True, now, rules)
     is_well = not (requests.num_failed or breaker.looks.num_failed)
-    return evolve(breaker, requests=requests, opened=0 if is_well else breaker.opened)
+    return Breaker("closed", requests, breaker.looks, 0 if is_well else breaker.opened)
 
 
 def failed(breaker: Breaker, sent_at: float, now: float, rules: Rules = RULES) -> Breaker:

@@ -39,7 +39,11 @@ def refusal(
     if "down" in kinds or not outs:
         every = kinds <= {"down"}
         words = "no node of this fleet is healthy" if every else "no healthy node can load it"
-        return Refusal(ServiceUnavailable(f"{words}: {told}" if outs else words, retry_after=5))
+        if len(sites) == 1:  # it may be the one that an operator named, of many
+            words = told
+        elif outs:
+            words = f"{words}: {told}"
+        return Refusal(ServiceUnavailable(words, retry_after=5))
     if "files" in kinds:
         if not entry.can_be_fetched:
             return Refusal(ServiceUnavailable(f"{told}. Give its entry a source."))
@@ -66,4 +70,4 @@ def told_of(outs: Sequence[tuple[str, Out]]) -> str:
         reasons.setdefault(node, []).append(out.why)
     words = [f"{node}: {', '.join(whys)}" for node, whys in reasons.items()]
     more = len(words) - MOST_TOLD
-    return "; ".join(words[:MOST_TOLD]) + (f"; and {more} more nodes" if more > 0 else "")
+    return "; ".join(words[:MOST_TOLD]) + (f"; and {more} more" if more > 0 else "")

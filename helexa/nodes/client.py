@@ -43,6 +43,9 @@ class Client:
         if node.token and is_in_clear(self.endpoint):
             log.warning("token sent in clear: use https", node=self.name, endpoint=self.endpoint)
         self._pool = Pool(tls_context(node))
+        self.unheard_since: float | None = (
+            None  # of whole answers, on Trio's clock; None if one came last
+        )
 
     def close(self) -> None:
         self._pool.close()
@@ -79,7 +82,18 @@ class Client:
         most_bytes: int = MOST_BYTES,
     ) -> Whole:
         """A whole answer within `seconds`; else NodeLost.  UpstreamMalformed where it is too large."""
-        incoming = self.ask(Question(path, headers, body, method=method))
+        try:
+            whole = await self._fetch(
+                Question(path, headers, body, method=method), seconds, most_bytes
+            )
+        except NodeLost:
+            self.unheard_since = self.unheard_since or trio.current_time()
+            raise
+        self.unheard_since = None
+        return whole
+
+    async def _fetch(self, question: Question, seconds: float, most_bytes: int) -> Whole:
+        incoming = self.ask(question)
         try:
             with trio.move_on_after(seconds):
                 return await self._whole(incoming, most_bytes)

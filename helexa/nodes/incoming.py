@@ -58,14 +58,16 @@ class Incoming:
     _silence_seconds: float
     _connection: Connection | None = field(default=None, init=False)
     _answer: Answer = field(factory=Answer, init=False)
-    _heard_at: float = field(factory=trio.current_time, init=False)
+    heard_at: float = field(
+        factory=trio.current_time, init=False
+    )  # or asked, before the first byte
 
     async def head(self, seconds: float = math.inf) -> Head | None:
         """The answer up to its body, None if it is not there within `seconds` (connecting and sending
         not counted).  NodeLost; UpstreamMalformed for an answer that cannot be used (a redirect, a
         packed body).
         """
-        until = self._heard_at + self._head_seconds
+        until = self.heard_at + self._head_seconds
         try:
             await self._ask()
             with trio.move_on_at(min(until, trio.current_time() + seconds)):
@@ -103,7 +105,7 @@ class Incoming:
 
     async def _wait(self, seconds: float) -> bytes:
         """For a piece of the body or its end, but not too long."""
-        piece, until = self._answer.take(), self._heard_at + self._silence_seconds
+        piece, until = self._answer.take(), self.heard_at + self._silence_seconds
         if piece or self._answer.ended:
             return piece
         with trio.move_on_at(min(until, trio.current_time() + seconds)):
@@ -120,7 +122,7 @@ class Incoming:
         if self._connection is None:
             raise trio.ClosedResourceError("it is not asked any more")
         self._answer.feed(await self._connection.receive())
-        self._heard_at = trio.current_time()
+        self.heard_at = trio.current_time()
 
 
 def checked(node: str, head: Head) -> Head:

@@ -31,7 +31,7 @@ from helexa.nodes.client import Client, Whole
 from helexa.nodes.dialects import PATHS, Spoken, speak
 from helexa.nodes.framing import Head
 from helexa.nodes.headers import request_headers
-from helexa.nodes.incoming import Incoming, Question
+from helexa.nodes.incoming import Incoming, Question, UpstreamLost
 from helexa.nodes.plausible import believed
 from helexa.nodes.port import NodeLost
 from helexa.nodes.refusals import answer_error, stream_error
@@ -50,6 +50,8 @@ TICK_SECONDS = 1.0  # between two signs of life while nothing comes
 # Until the head: a load or a place in line is the node's to bound; a host that dies is noticed by TCP.
 HEAD_SECONDS = 3600.0
 # A helexa node says something every 10 s, others may compute a long prompt without a word.
+# A helexa node that hangs keeps its connections: that nobody hears of it otherwise, either, tells.
+UNHEARD_SECONDS = 30.0
 SILENCE_SECONDS = {"helexa": 45.0, "neuron": 900.0, "openai": 900.0}
 ERROR_SECONDS = 10.0  # for the words of a refusal
 MOST_BYTES = 64 * 2**20  # of a whole answer
@@ -89,7 +91,7 @@ async def generate(port: Reached, prepared: Prepared, trace: Trace) -> Events:
         SILENCE_SECONDS[kind] if prepared.asked.stream else math.inf,
     )
     incoming = port.client.ask(question)
-    relay = Relay(port.node, prepared, trace, spoken, incoming)
+    relay = Relay(port.node, port.client, prepared, trace, spoken, incoming)
     try:
         async with aclosing(relay.run()) as batches:
             async for batch in batches:
@@ -104,6 +106,7 @@ class Relay:
     """One request under way."""
 
     node: RemoteNode
+    client: Client
     prepared: Prepared
     trace: Trace
     spoken: Spoken
@@ -116,6 +119,8 @@ class Relay:
 
     async def run(self) -> Events:
         while (response := await self.incoming.head(TICK_SECONDS)) is None:
+            if self._is_unheard():
+                raise NodeLost(self._unheard)
             yield [Progress(self._phase)]
         if response.status != 200:
             raise await self._refusal(response)
@@ -254,13 +259,27 @@ class Relay:
     async def _piece(self) -> bytes | None:
         """More of the answer, b"" at its end, None where there is none yet; NodeLost until it begins."""
         try:
-            return await self.incoming.piece(TICK_SECONDS)
+            piece = await self.incoming.piece(TICK_SECONDS)
+            if piece is None and self._is_unheard():
+                raise UpstreamLost(self._unheard)
+            return piece
         except UpstreamError as error:
             if self._done:
                 return b""
             if self._begun:
                 raise
             raise NodeLost(error.message) from None
+
+    def _is_unheard(self) -> bool:
+        """Whether nothing has come for long, neither here nor to whoever looks at the node."""
+        since = self.client.unheard_since
+        if since is None or self.node.kind != "helexa":
+            return False
+        return trio.current_time() - max(since, self.incoming.heard_at) >= UNHEARD_SECONDS
+
+    @property
+    def _unheard(self) -> str:
+        return f"node {self.node.name} is not heard of any more"
 
     def _lost(self) -> NodeLost:
         return NodeLost(f"node {self.node.name} ended its answer before it began")

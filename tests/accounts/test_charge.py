@@ -6,8 +6,17 @@ from attrs import define, field
 
 from helexa.accounts.amount import Used
 from helexa.accounts.provider import Granted, Wanted
-from helexa.charge import USUAL_OUTPUT, Charge, about_tokens, wanted
-from helexa.conversation import Conversation, Finished, Passed, Progress, Started, TextDelta, Usage
+from helexa.charge import USUAL_OUTPUT, Charge, wanted
+from helexa.conversation import (
+    Conversation,
+    Finished,
+    Passed,
+    Progress,
+    Started,
+    TextDelta,
+    Usage,
+    about_tokens,
+)
 from helexa.fleet.catalogue import CatalogueModel
 from helexa.fleet.limits import Limit
 from helexa.nodes.asked import Asked, Prepared

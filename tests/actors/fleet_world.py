@@ -108,6 +108,7 @@ class VirtualNode:
             ),
             harnesses=("torch",),
             stored=self.stored,
+            can_load=self.kind != "openai",
             seen_at=trio.current_time(),
         )
 
@@ -201,7 +202,8 @@ class VirtualNode:
 
     def hang(self) -> None:
         """As by SIGSTOP."""
-        self.answers = trio.Event()
+        if self.answers.is_set():  # else somebody waits for it already
+            self.answers = trio.Event()
 
     async def _reached(self) -> None:
         await trio.lowlevel.checkpoint()

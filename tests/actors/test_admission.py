@@ -180,7 +180,7 @@ async def test_above_a_cap_a_principal_is_told_when_one_of_its_own_ends(
             await trio.sleep(2)
             await door.ask("refused")
             await door.ask("b", principal=BOB, seconds=0)
-    assert "you have 1 requests" in door.errors["refused"].message
+    assert "you have 1 under way" in door.errors["refused"].message
     assert door.errors["refused"].retry_after == pytest.approx(7)
     assert "b done" in door.log
 

@@ -1,12 +1,13 @@
 """The fleet actor: requests find their nodes, and cold models are loaded once for all who ask."""
 
 import math
+from collections.abc import Mapping
 from itertools import pairwise
 
 import pytest
 import trio
 from attrs import evolve
-from fleet_world import CONFIG, Fragile, VirtualNode, entry, world
+from fleet_world import CONFIG, Fragile, VirtualModel, VirtualNode, World, entry, world
 from trio.testing import MockClock
 
 from helexa.actors.leases import Outcome
@@ -27,6 +28,13 @@ from helexa.shelf import Shelf
 from helexa.store.source import name_of
 
 # Two models of 6000 MB do not fit a device of 10 000 MB.
+
+
+def failed(fleet: World) -> Mapping[str, str]:
+    """The models that were to come up by themselves and did not, and why."""
+    told: ActivationView = fleet.fleet.activation
+    assert told.state == "ready"
+    return told.failed
 
 
 # -- loads -------------------------------------------------------------------------------------------
@@ -285,7 +293,7 @@ async def test_a_pinned_model_that_failed_is_tried_again_ever_more_rarely(
     node = VirtualNode("gpu1", kind="helexa", refuse=[ServiceUnavailable("torn")] * 3)
     async with world([node], [entry("a", pinned_on=("gpu1",))]) as fleet:
         await trio.sleep(12)
-        assert fleet.fleet.activation == ActivationView("ready", failed=("a",))
+        assert fleet.fleet.activation == ActivationView("ready", failed={"a": "torn"})
         await trio.sleep(50)
         assert fleet.fleet.activation == ActivationView("ready")
     assert [round(b - a) for (a, _), (b, _) in pairwise(node.loads)] == [6, 11, 21]
@@ -297,21 +305,53 @@ async def test_a_pinned_model_whose_files_are_away_is_not_asked_for_again_and_ag
     node = VirtualNode("gpu1", stored=frozenset())
     async with world([node], [entry("a", source="hf:org/a", pinned_on=("gpu1",))]) as fleet:
         await trio.sleep(100)
-        assert fleet.fleet.activation == ActivationView("ready", failed=("a",))
+        assert "`helexa-ctl load a --node gpu1` fetches them" in failed(fleet)["a"]
         assert caplog.text.count("model not brought up") == 5
 
 
 async def test_a_gateway_alone_preloads_in_order(autojump_clock: MockClock) -> None:
-    node = VirtualNode("gpu1", refuse=[ServiceUnavailable("torn")])
+    node = VirtualNode("gpu1", (16_000,), refuse=[ServiceUnavailable("torn")])
     config = evolve(CONFIG, models=evolve(CONFIG.models, preload=("a", "b", "c")))
     async with world([node], [entry(model, 3000) for model in "abc"], config) as fleet:
         await trio.sleep(4)
-        assert fleet.fleet.activation.pending == ("c",)
+        told = fleet.fleet.activation
+        assert (told.loading, told.pending, told.failed) == (("b",), ("c",), {"a": "torn"})
         await trio.sleep(30)
-        assert list(node.models) == ["b", "c"]
-        assert fleet.fleet.activation == ActivationView("ready", failed=("a",))
-        await fleet.fleet.load(fleet.entries["a"])
+        assert list(node.models) == ["b", "c", "a"]
         assert fleet.fleet.activation == ActivationView("ready")
+        await fleet.fleet.unload("a")
+        await trio.sleep(1000)
+        assert list(node.models) == ["b", "c"]
+
+
+async def test_a_preload_whose_files_are_away_is_asked_for_ever_more_rarely_until_unloaded(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    node = VirtualNode("gpu1", stored=frozenset())
+    config = evolve(CONFIG, models=evolve(CONFIG.models, preload=("a",)))
+    async with world([node], [entry("a", source="hf:org/a")], config) as fleet:
+        await trio.sleep(100)
+        assert "`helexa-ctl load a --node gpu1` fetches them" in failed(fleet)["a"]
+        assert caplog.text.count("model not brought up") == 5
+        assert await fleet.fleet.unload("a") == ()
+        assert fleet.fleet.activation == ActivationView("ready")
+        with pytest.raises(ModelNotFound):
+            await fleet.fleet.unload("a")
+        node.stored = frozenset({name_of("hf:org/a") or ""})
+        await trio.sleep(1000)
+    assert not node.loads
+
+
+async def test_a_preload_that_is_called_off_does_not_come_again(autojump_clock: MockClock) -> None:
+    node = VirtualNode("gpu1")
+    config = evolve(CONFIG, models=evolve(CONFIG.models, preload=("a",)))
+    async with world([node], [entry("a")], config) as fleet:
+        await trio.sleep(3)
+        assert fleet.fleet.activation.loading == ("a",)
+        assert await fleet.fleet.unload("a") == ("gpu1",)
+        await trio.sleep(1000)
+        assert fleet.fleet.activation == ActivationView("ready")
+    assert (node.models, len(node.loads)) == ({}, 1)
 
 
 async def test_a_model_that_nobody_uses_is_unloaded_after_its_ttl(
@@ -329,6 +369,31 @@ async def test_a_model_that_nobody_uses_is_unloaded_after_its_ttl(
         assert set(node.models) == {"b"}
 
 
+async def test_what_a_server_loads_by_itself_is_left_there(autojump_clock: MockClock) -> None:
+    node = VirtualNode("vllm", kind="openai", models={"a": VirtualModel(3000, 0, "loaded")})
+    async with world([node], [entry("a", 3000, ttl_seconds=60.0)]) as fleet:
+        await fleet.ask("a")
+        await trio.sleep(300)
+    assert (list(node.models), node.unloads, node.loads) == (["a"], [], [])
+
+
+class Clinging(VirtualNode):
+    async def unload(self, model: str, *, if_idle: bool) -> None:
+        self.unloads.append((trio.current_time(), model))
+        raise ServiceUnavailable("it would not go")
+
+
+async def test_a_node_that_cannot_unload_is_not_told_to_every_second(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    node = Clinging("gpu1")
+    async with world([node], [entry("a", 3000, ttl_seconds=20.0)]) as fleet:
+        await fleet.ask("a")
+        await trio.sleep(100)
+    assert 3 <= len(node.unloads) <= 6
+    assert "not unloaded" in caplog.text
+
+
 async def test_memory_is_mended_after_so_many_loads(autojump_clock: MockClock) -> None:
     config = evolve(CONFIG, eviction=evolve(CONFIG.eviction, defrag_after_cycles=3))
     node = VirtualNode("gpu1")
@@ -338,6 +403,15 @@ async def test_memory_is_mended_after_so_many_loads(autojump_clock: MockClock) -
             await trio.sleep(30)
         assert [model for _, model in node.loads] == ["a", "b", "a", "a"]
         assert list(node.models) == ["a"]
+
+
+async def test_mending_memory_is_no_cause_to_mend_it_again(autojump_clock: MockClock) -> None:
+    config = evolve(CONFIG, eviction=evolve(CONFIG.eviction, defrag_after_cycles=1))
+    node = VirtualNode("gpu1")
+    async with world([node], [entry("a")], config) as fleet:
+        await fleet.ask("a")
+        await trio.sleep(500)
+    assert [model for _, model in node.loads] == ["a", "a"]
 
 
 # -- nodes -------------------------------------------------------------------------------------------
@@ -455,7 +529,19 @@ async def test_no_node_no_service(autojump_clock: MockClock) -> None:
     async with world([VirtualNode("gpu1", is_down=True)], [entry("a")]) as fleet:
         await fleet.ask("a")
     assert [error.retry_after for error in fleet.failed] == [5]
-    assert "no node of this fleet is healthy" in fleet.failed[0].message
+    assert "gpu1: has been down for" in fleet.failed[0].message
+
+
+async def test_an_operator_is_told_since_when_the_node_is_down_that_was_named(
+    autojump_clock: MockClock,
+) -> None:
+    down = VirtualNode("gpu2", is_down=True)
+    async with world([VirtualNode("gpu1"), down], [entry("a")]) as fleet:
+        await trio.sleep(90.5)
+        with pytest.raises(ServiceUnavailable) as refusal:
+            await fleet.fleet.load(fleet.entries["a"], "gpu2")
+    why = "gpu2: has been down for 90 s (node gpu2 does not answer)"
+    assert refusal.value.message == f"model a: {why}"
 
 
 async def test_nothing_is_loaded_before_every_node_was_looked_at(
@@ -487,6 +573,17 @@ async def test_a_draining_node_finishes_and_its_models_move(autojump_clock: Mock
         assert await fleet.fleet.drain("gpu1", on=False) == ()
     assert [node for _, _, node in fleet.answered] == ["gpu2", "gpu1"]
     assert fleet.waits == [0, 0]
+
+
+async def test_what_fits_nowhere_else_is_not_said_to_move(autojump_clock: MockClock) -> None:
+    nodes = [VirtualNode("gpu1"), VirtualNode("gpu2", (4000,))]
+    async with world(nodes, [entry("a"), entry("b", 1000)]) as fleet:
+        await fleet.fleet.load(fleet.entries["a"], "gpu1")
+        await fleet.fleet.load(fleet.entries["b"], "gpu1")
+        assert await fleet.fleet.drain("gpu1") == ("b",)
+        await trio.sleep(10)
+        assert list(nodes[1].models) == ["b"]
+        await fleet.fleet.drain("gpu1", on=False)
 
 
 async def test_where_only_the_node_that_refused_has_it_there_is_no_other(

@@ -3,6 +3,7 @@
 from contextlib import suppress
 
 import trio
+from attrs import evolve
 from fleet_world import CONFIG, Fragile, VirtualNode, World, entry, world
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,6 +13,7 @@ from helexa.errors import HelexaError, ServiceUnavailable
 
 NODES = ("one", "two")
 MODELS = {"small": 3000, "big": 6000, "huge": 9000, "vast": 20_000}
+FIRST = evolve(CONFIG, models=evolve(CONFIG.models, preload=("small", "vast")))
 Script = list[tuple[float, tuple[object, ...]]]
 
 seconds = st.integers(0, 40).map(lambda halves: halves / 2)
@@ -53,7 +55,7 @@ async def live(script: Script) -> None:
     num_asked = 0
     virtual = [VirtualNode("one"), VirtualNode("two", total_mb=(10_000, 10_000))]
     entries = [entry(model, mb) for model, mb in MODELS.items()]
-    async with world(virtual, entries, CONFIG, make=Fragile) as fleet:
+    async with world(virtual, entries, FIRST, make=Fragile) as fleet:
         for pause, (what, *args) in script:
             await trio.sleep(pause)
             match what, args:

@@ -469,10 +469,10 @@ async def test_the_models_of_the_start_come_up_in_order_and_a_failure_stops_nobo
     await host.start(nursery, [entry("one"), entry("two"), entry("three")])
     await trio.sleep(0.5)
     assert (await host.node.status()).activation == "loading"
-    await trio.sleep(20)
+    await host.node.activated.wait()
     status = await host.node.status()
     assert status.activation == "ready"
-    assert status.failed == ("one",)
+    assert status.failed == {"one": "torn"}
     assert {m.entry.id: m.status for m in status.models} == {
         "one": "failed",
         "two": "loaded",

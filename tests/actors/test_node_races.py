@@ -184,10 +184,55 @@ async def test_a_failed_start_is_forgotten_once_the_model_is_loaded(
     host.worker.refuse_loads = [StoreError("torn")]
     await host.start(nursery, [entry()])
     await host.node.activated.wait()
-    assert (await host.node.status()).failed == ("tiny",)
+    assert (await host.node.status()).failed == {"tiny": "torn"}
     await host.node.load(entry(), "operator").reply.wait()
     status = await host.node.status()
-    assert (status.failed, status.activation) == ((), "ready")
+    assert (status.failed, status.activation) == ({}, "ready")
+
+
+async def test_a_model_of_the_start_that_failed_is_tried_again_ever_more_rarely(
+    autojump_clock: object, nursery: trio.Nursery
+) -> None:
+    host = FakeHost()
+    host.worker.refuse_loads = [StoreError("torn")] * 3
+    await host.start(nursery, [entry()])
+    await trio.sleep(5 + 10 + 15)
+    assert (await host.node.status()).failed == {"tiny": "torn"}
+    assert [what for what, _ in host.desired.told].count("failed") == 3
+    await trio.sleep(10)
+    status = await host.node.status()
+    assert (status.failed, [model.status for model in status.models]) == ({}, ["loaded"])
+    await host.node.unload("tiny")
+    await trio.sleep(1000)
+    assert (await host.node.status()).models == ()
+
+
+@pytest.mark.parametrize("refused", [StoreError("torn"), ModelNotFound("it fits no device")])
+async def test_a_model_of_the_start_that_an_operator_unloads_is_not_tried_again(
+    autojump_clock: object, nursery: trio.Nursery, refused: HelexaError
+) -> None:
+    host = FakeHost()
+    host.worker.refuse_loads = [refused]
+    await host.start(nursery, [entry()])
+    await host.node.activated.wait()
+    await host.node.unload("tiny")
+    await trio.sleep(1000)
+    status = await host.node.status()
+    assert (status.failed, status.pending, status.models) == ({}, (), ())
+    assert host.desired.told[-1] == ("gone", "tiny")
+
+
+async def test_the_load_of_a_start_that_an_operator_calls_off_is_no_failure(
+    autojump_clock: object, nursery: trio.Nursery
+) -> None:
+    host = FakeHost()
+    await host.start(nursery, [entry(), entry("next")])
+    await trio.sleep(0.1)
+    await host.node.unload("tiny")
+    await host.node.unload("next")
+    await trio.sleep(1000)
+    status = await host.node.status()
+    assert (status.failed, status.pending, status.models) == ({}, (), ())
 
 
 async def test_a_node_that_crashes_comes_back_with_what_was_wanted(

@@ -67,6 +67,16 @@ def test_preloaded_models_are_in_the_catalogue_by_id_or_alias(
     )
 
 
+def test_a_catalogue_that_is_not_there_is_told_as_the_setting_that_names_it(
+    both_mistakes: BothMistakes,
+) -> None:
+    found = both_mistakes('[node]\nname = 5\n[models]\ncatalogue = "/nowhere/models.toml"\n', "")
+    assert [line.partition(":")[0] for line in found] == ["helexa.toml"] * 2
+    assert found[1].startswith(
+        'helexa.toml:4: models.catalogue: names no file that is there, got "/nowhere/models.toml"'
+    )
+
+
 def test_mistakes_of_configuration_and_catalogue_are_told_together(
     both_mistakes: BothMistakes,
 ) -> None:

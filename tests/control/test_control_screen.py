@@ -12,7 +12,13 @@ from helexa.control import layout, screen
 STATUS: dict[str, Any] = {
     "version": "0.1.0",
     "uptime_secs": 11_550,
-    "activation": {"state": "loading", "loading": ["big"], "pending": [], "failed": ["ghost"]},
+    "activation": {
+        "state": "loading",
+        "loading": ["big"],
+        "pending": [],
+        "failed": ["ghost"],
+        "why": {"ghost": "no room"},
+    },
     "gateway": {"url": "http://127.0.0.1:31313"},
     "node": {"url": "http://127.0.0.1:13131"},
     "metrics": {"url": "http://127.0.0.1:31314"},
@@ -62,7 +68,7 @@ def test_a_status_shows_everything_at_a_glance() -> None:
     assert screen.status(STATUS) == (
         "helexa 0.1.0 · up 3 h 12 min · loading\n"
         "loading: big\n"
-        "failed: ghost\n"
+        "failed: ghost: no room\n"
         "\n"
         "gateway  http://127.0.0.1:31313\n"
         "node     http://127.0.0.1:13131\n"

@@ -20,7 +20,7 @@ def test_all_are_ready_when_each_is(states: list[Activation], one: Activation) -
 
 
 def test_a_gateway_and_its_own_node_name_each_model_once() -> None:
-    gateway = ActivationView("loading", ("a",), ("b", "c"), ("x",))
-    node = ActivationView("loading", ("b",), ("d",), ("x",))
-    assert gateway + node == ActivationView("loading", ("a", "b"), ("c", "d"), ("x",))
+    gateway = ActivationView("loading", ("a",), ("b", "c"), {"x": "torn"})
+    node = ActivationView("loading", ("b",), ("d",), {"x": "gone"})
+    assert gateway + node == ActivationView("loading", ("a", "b"), ("c", "d"), {"x": "gone"})
     assert ActivationView("ready") + node == node

@@ -10,6 +10,7 @@ from helexa.fleet.breaker import (
     MOST_OUTCOMES,
     RULES,
     Breaker,
+    Record,
     Rules,
     allows,
     failed,
@@ -176,6 +177,20 @@ def test_what_is_remembered_is_bounded(steps: list[Step]) -> None:
     breaker, _ = after([(what, 0.0) for what, _ in steps] * 3)
     assert len(breaker.requests.outcomes) <= MOST_OUTCOMES
     assert len(breaker.looks.outcomes) <= MOST_OUTCOMES
+
+
+@given(st.lists(st.tuples(st.booleans(), st.floats(0.0, 1.0)), max_size=400))
+def test_a_record_counts_what_went_wrong_of_what_it_remembers(
+    ends: list[tuple[bool, float]],
+) -> None:
+    record, all_of_them, now = Record(), [], 0.0
+    for ok, seconds in ends:
+        now += seconds
+        record = record.after(ok, now, RULES)
+        all_of_them.append((now, ok))
+    recent = [one for one in all_of_them if one[0] > now - RULES.window_seconds]
+    assert record.outcomes == tuple(recent[-MOST_OUTCOMES:])
+    assert record.num_failed == [ok for _, ok in record.outcomes].count(False)
 
 
 @given(STEPS)

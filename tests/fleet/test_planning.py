@@ -192,7 +192,8 @@ def out(kind: str, why: str, **more: object) -> Site:
     ("sites", "error", "retry_after", "words"),
     [
         ([], ServiceUnavailable, 5, "no node of this fleet is healthy"),
-        ([out("down", "is down")], ServiceUnavailable, 5, "no node of this fleet is healthy"),
+        ([out("down", "is down")], ServiceUnavailable, 5, "model wanted: a: is down"),
+        ([out("down", "is down")] * 2, ServiceUnavailable, 5, "no node of this fleet is healthy"),
         ([out("failed", "torn", retry_after=17.0)], ServiceUnavailable, 17, "torn"),
         ([out("files", "lacks them")], ServiceUnavailable, 60, "helexa-ctl load wanted --node a"),
         ([out("never", "is too small")], ModelNotFound, None, "fits no node"),
@@ -200,7 +201,17 @@ def out(kind: str, why: str, **more: object) -> Site:
         ([site("a", 0), out("never", "x")], InsufficientVram, 5, "0 MB free"),
         ([out("never", "x"), out("down", "y")], ServiceUnavailable, 5, "no healthy node can"),
     ],
-    ids=["none", "down", "failed", "files", "never", "too large", "full", "never and down"],
+    ids=[
+        "none",
+        "down",
+        "all down",
+        "failed",
+        "files",
+        "never",
+        "too large",
+        "full",
+        "never and down",
+    ],
 )
 def test_where_there_is_no_plan_the_error_says_why_node_by_node(
     sites: list[Site], error: type[Exception], retry_after: float | None, words: str
@@ -236,7 +247,7 @@ def test_an_error_names_a_few_of_many_nodes() -> None:
     message = refused(*many).error.message
     assert "node7: is small" in message
     assert "node8" not in message
-    assert "and 42 more nodes" in message
+    assert "and 42 more" in message
 
 
 def test_a_model_for_large_devices_goes_to_no_small_one() -> None:

@@ -217,6 +217,24 @@ async def test_a_node_that_hangs_is_given_up(virtual_time: MockClock) -> None:
         assert trio.current_time() - began_at < 60
 
 
+@pytest.mark.parametrize("given", [hang, chunks(b'{"choices":', end=hang)])
+async def test_a_node_that_hangs_in_a_whole_answer_is_given_up_when_nobody_hears_of_it(
+    virtual_time: MockClock, given: Answer
+) -> None:
+    """A whole answer may take long, and says nothing meanwhile."""
+    async with room("helexa", chat=given) as found:
+        with trio.move_on_after(40) as patience:
+            await found.ask(prepared())
+        assert patience.cancelled_caught
+        found.node.answers["/hang"] = hang
+        with pytest.raises(NodeLost):
+            await found.port.client.fetch("GET", "/hang")
+        asked_at = trio.current_time()
+        with pytest.raises(NodeLost, match="not heard of"):
+            await found.ask(prepared())
+        assert trio.current_time() - asked_at == pytest.approx(30, abs=2)
+
+
 # -- clients -------------------------------------------------------------------------------------------
 
 

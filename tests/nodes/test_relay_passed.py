@@ -223,12 +223,65 @@ async def test_usage_that_cannot_be_true_is_what_we_counted(told: Any, believed:
     assert answered.usage == believed
 
 
-async def test_a_whole_answer_without_usage_costs_what_its_text_may_have_been() -> None:
-    body = {"choices": [{"message": {"content": "Hello there"}, "finish_reason": "stop"}]}
-    async with room(chat=answer(body)) as found:
+SCORES = {"content": [{"token": "Hello", "logprob": -0.1, "top_logprobs": []}] * 40}
+TEXT = "Hello there "  # 12 bytes: 3 tokens
+WITHOUT_USAGE: dict[Dialect, Any] = {
+    "chat": {
+        "choices": [
+            {
+                "message": {
+                    "role": "assistant",
+                    "content": TEXT,
+                    "reasoning": TEXT,
+                    "reasoning_content": TEXT,
+                    "tool_calls": [
+                        {"id": "call_1", "function": {"name": "find", "arguments": '{"a":12}'}}
+                    ],
+                },
+                "logprobs": SCORES,
+                "finish_reason": "stop",
+            },
+        ]
+    },
+    "completions": {"choices": [{"text": TEXT * 3, "logprobs": SCORES, "finish_reason": "stop"}]},
+    "messages": {
+        "stop_reason": "tool_use",
+        "content": [
+            {"type": "thinking", "thinking": TEXT, "signature": "s" * 400},
+            {"type": "text", "text": TEXT},
+            {"type": "tool_use", "id": "toolu_1", "name": "find", "input": {"a": 12}},
+        ],
+    },
+    "responses": {
+        "status": "completed",
+        "text": {"format": {"type": "text"}},
+        "output": [
+            {"type": "reasoning", "summary": [{"type": "summary_text", "text": TEXT}]},
+            {
+                "type": "message",
+                "content": [{"type": "output_text", "text": TEXT, "logprobs": SCORES["content"]}],
+            },
+            {"type": "function_call", "call_id": "c", "name": "find", "arguments": '{"a":12}'},
+        ],
+    },
+}
+
+
+@pytest.mark.parametrize("dialect", WITHOUT_USAGE)
+async def test_a_whole_answer_without_usage_costs_what_its_text_may_have_been(
+    dialect: Dialect,
+) -> None:
+    async with room("helexa", **{dialect: answer(WITHOUT_USAGE[dialect])}) as found:
+        answered = await found.ask(prepared(dialect))
+    assert answered.usage == Usage(NUM_TOKENS, 9)
+
+
+async def test_an_answer_without_usage_that_is_nested_without_end_costs_nothing() -> None:
+    deep = b"[" * 900 + b"]" * 900
+    body = b'{"choices": [{"message": {"content": "Hi", "tool_calls": %s}}]}' % deep
+    async with room("helexa", chat=answer(body)) as found:
         answered = await found.ask(prepared())
-    assert answered.usage.prompt_tokens == NUM_TOKENS
-    assert answered.usage.completion_tokens > 0
+    assert answered.usage == Usage(NUM_TOKENS, 1)
 
 
 async def test_many_frames_in_one_piece_are_one_batch() -> None:

@@ -3,11 +3,10 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
-import orjson
 from attrs import frozen
 
-from helexa.conversation import ChoiceFinished, Usage
-from helexa.wire.fields import Fields
+from helexa.conversation import ChoiceFinished, Json, Usage, about_tokens
+from helexa.wire.fields import MAX_FIELD_DEPTH, Fields, size_within
 from helexa.wire.openai_chat.reader import USAGE as CHAT_USAGE
 from helexa.wire.openai_responses.reader import USAGE as RESPONSES_USAGE
 from helexa.wire.passing.chat import finish_reason
@@ -16,13 +15,29 @@ from helexa.wire.passing.responses import response_reason
 from helexa.wire.upstream import MOST, malformed, read_json, read_usage, reading
 
 Dialect = Literal["chat", "completions", "responses", "messages"]
-SAID: Mapping[Dialect, str] = {
+ANSWERS: Mapping[Dialect, str] = {
     "chat": "choices",
     "completions": "choices",
     "responses": "output",
     "messages": "content",
 }
-BYTES_PER_TOKEN = 4
+# Where, below that, texts and calls of any dialect stand; scores, ids and the like cost no tokens.
+SAID = (
+    "message",
+    "content",
+    "text",
+    "refusal",
+    "reasoning_content",
+    "thinking",
+    "summary",
+    "tool_calls",
+    "function_call",
+    "function",
+    "custom",
+    "name",
+    "arguments",
+    "input",
+)
 NONE_YET = Usage(0, 0)
 
 
@@ -43,8 +58,25 @@ def read_whole(dialect: Dialect, body: bytes) -> Ending:
         choices, usage = list(read_ends(dialect, answer)), read_its_usage(dialect, answer)
     if usage is not None and usage.completion_tokens:
         return Ending(choices, usage, 0)
-    said = orjson.dumps(answer.get(SAID[dialect]))
-    return Ending(choices, usage, -(-len(said) // BYTES_PER_TOKEN))
+    num_bytes = sum(sizes_of(answer.get(ANSWERS[dialect])))
+    return Ending(choices, usage, about_tokens(num_bytes))
+
+
+def sizes_of(said: Json) -> Iterator[int]:
+    """The bytes of each text and call in what a model said, however deep."""
+    left = [said]
+    while left:
+        match left.pop():
+            case str(text):
+                yield len(text.encode())
+            case list(values):
+                left += values
+            case {"type": "tool_use", "name": str(name), "input": arguments}:
+                yield len(name) + (size_within(arguments, MAX_FIELD_DEPTH) or 0)
+            case dict(values):
+                left += [values[key] for key in SAID if key in values]
+                if not values.get("reasoning_content"):  # some servers tell it under both names
+                    left.append(values.get("reasoning"))
 
 
 def read_ends(dialect: Dialect, answer: Fields) -> Iterator[ChoiceFinished]:

@@ -52,6 +52,7 @@ def node_schemas() -> dict[str, Json]:
                 )
             ),
             activation=object_of(
+                {"why": {"type": "object", "additionalProperties": STRING}},
                 state=one_of("starting", "loading", "ready"),
                 loading=list_of(STRING),
                 pending=list_of(STRING),
