@@ -132,7 +132,7 @@ async def measure(row: Row, scale: float) -> None:
     side = row.side
     await requests(side, 4, 40)  # warm
     for at_once, spent in row.requests.items():
-        count = max(at_once, int((200 + 20 * at_once) * scale))
+        count = max(at_once, int((1000 + 20 * at_once) * scale))
         spent.add(count, *await requests(side, at_once, count))
     await paced(row, max(1, int(200 * scale)))
     await burst(row, int(5000 * scale))
