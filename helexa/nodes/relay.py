@@ -5,7 +5,6 @@ complete.  Until the answer begins they are only read: what the node says of the
 and the node may still be lost without a trace.  Elsewhere the answer is read into events.
 """
 
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing, suppress
 from typing import Protocol
@@ -49,9 +48,9 @@ from helexa.wire.passing import (
 TICK_SECONDS = 1.0  # between two signs of life while nothing comes
 # Until the head: a load or a place in line is the node's to bound; a host that dies is noticed by TCP.
 HEAD_SECONDS = 3600.0
-# A helexa node says something every 10 s, others may compute a long prompt without a word.
 # A helexa node that hangs keeps its connections: that nobody hears of it otherwise, either, tells.
 UNHEARD_SECONDS = 30.0
+# From the head on a helexa node says something every 10 s, others may compute a long prompt without a word.
 SILENCE_SECONDS = {"helexa": 45.0, "neuron": 900.0, "openai": 900.0}
 ERROR_SECONDS = 10.0  # for the words of a refusal
 MOST_BYTES = 64 * 2**20  # of a whole answer
@@ -88,7 +87,7 @@ async def generate(port: Reached, prepared: Prepared, trace: Trace) -> Events:
         spoken.body,
         await port.inference_endpoint(prepared.entry.id),
         HEAD_SECONDS,
-        SILENCE_SECONDS[kind] if prepared.asked.stream else math.inf,
+        SILENCE_SECONDS[kind],
     )
     incoming = port.client.ask(question)
     relay = Relay(port.node, port.client, prepared, trace, spoken, incoming)

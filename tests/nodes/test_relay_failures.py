@@ -217,6 +217,16 @@ async def test_a_node_that_hangs_is_given_up(virtual_time: MockClock) -> None:
         assert trio.current_time() - began_at < 60
 
 
+async def test_a_whole_answer_that_stalls_after_its_head_is_given_up(
+    virtual_time: MockClock,
+) -> None:
+    async with room("helexa", chat=chunks(b'{"choices":', end=hang)) as found:
+        began_at = trio.current_time()
+        with pytest.raises(NodeLost, match="silent"):
+            await found.ask(prepared())
+        assert trio.current_time() - began_at == pytest.approx(45, abs=2)
+
+
 @pytest.mark.parametrize("given", [hang, chunks(b'{"choices":', end=hang)])
 async def test_a_node_that_hangs_in_a_whole_answer_is_given_up_when_nobody_hears_of_it(
     virtual_time: MockClock, given: Answer
