@@ -41,11 +41,9 @@ class Spent:
     seconds: float = 0.0
 
     def add(self, count: int, cpu: float, seconds: float) -> None:
-        self.count, self.cpu, self.seconds = (
-            self.count + count,
-            self.cpu + cpu,
-            self.seconds + seconds,
-        )
+        self.count += count
+        self.cpu += cpu
+        self.seconds += seconds
 
     @property
     def per_second(self) -> float:

@@ -1,6 +1,7 @@
 """How actors talk: an address, a question, one answer."""
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import suppress
 from contextvars import copy_context
 from typing import Generic, TypeVar, cast
 
@@ -82,7 +83,6 @@ class Mailbox(Generic[M]):
         self.name = name
         self._size = size
         self._send, self._receive = trio.open_memory_channel[M](float("inf"))
-        self._num_queued = 0
         self._taken: set[Request[object]] = set()
         self._handle: Callable[[M], None] | None = None  # of an actor that is at rest
         self._context = copy_context()  # the actor's, for what it logs and starts
@@ -98,7 +98,7 @@ class Mailbox(Generic[M]):
         """Ask without waiting yet.  Busy when too much is queued, ActorDown when nobody will come."""
         if self._closed:
             raise ActorDown(f"{self.name} is gone")
-        if self._num_queued >= self._size:
+        if self._receive.statistics().current_buffer_used >= self._size:
             raise Busy(f"{self.name} has too much to do", retry_after=1)
         self._put(request)
 
@@ -129,7 +129,6 @@ class Mailbox(Generic[M]):
 
     def _put(self, message: M) -> None:
         self._send.send_nowait(message)
-        self._num_queued += 1
         self._work()
 
     def _work(self) -> None:
@@ -138,13 +137,18 @@ class Mailbox(Generic[M]):
         if handle is None:
             return
         try:
-            while self._num_queued:
-                self._num_queued -= 1
-                self._context.run(self._serve_one, self._receive.receive_nowait(), handle)
+            for message in self._queued():
+                self._context.run(self._serve_one, message, handle)
         except BaseException as error:
             self._crash.set(error)
         else:
             self._handle = handle
+
+    def _queued(self) -> Iterator[M]:
+        """What is queued, and what comes meanwhile, out of the queue."""
+        with suppress(trio.WouldBlock):
+            while True:
+                yield self._receive.receive_nowait()
 
     def _serve_one(self, message: M, handle: Callable[[M], None]) -> None:
         if not isinstance(message, Request):
@@ -168,8 +172,6 @@ class Mailbox(Generic[M]):
         """Fail what is queued and all that comes after: nobody will read this mailbox again."""
         self._closed = True
         self._fail_taken()
-        while self._num_queued:
-            self._num_queued -= 1
-            message = self._receive.receive_nowait()
+        for message in self._queued():
             if isinstance(message, Request):
                 message.reply.fail(ActorDown(f"{self.name} is gone"))

@@ -10,10 +10,6 @@ from helexa.errors import RequestTimeout, ServiceUnavailable
 from helexa.http.doors import body_too_large
 
 
-def never() -> bool:
-    return False
-
-
 @define(eq=False)
 class Buffered:
     """How many bytes of request bodies one listener holds, and how many it may."""
@@ -42,7 +38,7 @@ class Body:
     _buffered: Buffered
     _max_bytes: int
     _idle_seconds: float
-    _is_here: Callable[[], bool] = never
+    _is_here: Callable[[], bool]
     _size: int = field(default=0, init=False)
     _held: int = field(default=0, init=False)
     _complete: bool = field(default=False, init=False)

@@ -14,7 +14,7 @@ from helexa.accounts.keys import Key
 from helexa.accounts.provider import Budgets, Unmetered
 from helexa.config.schema import Limits
 from helexa.errors import HelexaError, TooManyAttempts, Unauthorized
-from helexa.http.body import Body, Buffered, never
+from helexa.http.body import Body, Buffered
 from helexa.http.call import App, Call, Receive, Scope, Send, new_request_id, plain_id
 from helexa.http.doors import (
     MIB,
@@ -64,7 +64,7 @@ class Guard:
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
         head = head_of(scope)
-        is_here = scope["state"].get("is_here", never)
+        is_here = scope["state"]["is_here"]
         body = Body(receive, self.buffered, self._max_body_bytes, self._idle_seconds, is_here)
         shape = shape_of(head.path, anthropic_version=head.text(b"anthropic-version"))
         client_id = plain_id(head.text(b"x-request-id"))

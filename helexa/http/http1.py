@@ -16,6 +16,7 @@ import trio
 from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData
 from hypercorn.protocol.h11 import H11Protocol
+from hypercorn.protocol.http_stream import HTTPStream
 from hypercorn.typing import AppWrapper, ConnectionState, TaskGroup, WorkerContext
 
 from helexa.errors import HeadersTooLarge, HelexaError, InvalidRequest, UpgradeRefused
@@ -186,7 +187,7 @@ class Http1(H11Protocol):
 
     async def _create_stream(self, request: h11.Request) -> None:
         run = Run(self)
-        self.stream = run  # type: ignore[assignment]
+        self.stream = cast(HTTPStream, run)  # it is handled, and nothing else
         self._nursery.start_soon(run.run, self.app, self._scope_of(request, run))
 
     def _scope_of(self, request: h11.Request, run: Run) -> dict[str, Any]:

@@ -4,21 +4,19 @@ It stands where hypercorn would have a stream of its own, which makes events of 
 """
 
 from collections import deque
-from collections.abc import Mapping, MutableMapping
-from typing import Any, Protocol
+from collections.abc import Awaitable, Callable
+from typing import Protocol
 
 import trio
 from attrs import define, field
 from hypercorn.protocol.events import Body, EndBody, Event, StreamClosed
-from hypercorn.typing import AppWrapper
 
 from helexa import logs
+from helexa.http.call import Message, Scope
 
 log = logs.get("helexa.http")
 
 MOST_WAITING = 10  # pieces of a body that the application has not taken yet
-
-Message = Mapping[str, Any]
 
 LEFT: Message = {"type": "http.disconnect"}
 
@@ -49,12 +47,12 @@ class Run:
     _inbox: deque[Message] = field(factory=deque, init=False)
     _moved: trio.lowlevel.ParkingLot = field(factory=trio.lowlevel.ParkingLot, init=False)
 
-    async def run(self, app: AppWrapper, scope: MutableMapping[str, Any]) -> None:
+    async def run(self, app: Callable[..., Awaitable[None]], scope: Scope) -> None:
         """To its end; one without a response is told as 500, one in the middle of its own is cut."""
         try:
             await app(
-                scope,  # type: ignore[arg-type]
-                self.receive,  # type: ignore[arg-type]
+                scope,
+                self.receive,
                 self.send,
                 trio.to_thread.run_sync,
                 trio.from_thread.run,

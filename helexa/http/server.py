@@ -7,7 +7,6 @@ the loop around it, which neither a client nor an application can bring down.
 
 import logging
 import socket
-import sys
 from contextlib import suppress
 from functools import partial
 from typing import cast
@@ -34,7 +33,6 @@ from helexa.http.tls import Certificate
 from helexa.http.transport import Plain
 
 KEEP_ALIVE_SECONDS = 75.0  # longer than the pools of clients and proxies keep a connection
-KEEP_ALIVE_REQUESTS = sys.maxsize
 KIB = 2**10
 NO_LIFESPAN = trio.ClosedResourceError  # raised if the application returns without waiting for it
 
@@ -125,7 +123,5 @@ def hypercorn_config(limits: Limits) -> Config:
     config = Config()
     config.h11_max_incomplete_size = int(limits.max_header_kb * KIB)
     config.keep_alive_timeout = KEEP_ALIVE_SECONDS
-    config.keep_alive_max_requests = KEEP_ALIVE_REQUESTS
-    config.include_server_header = False
     config.errorlog = logging.getLogger("helexa.http")
     return config

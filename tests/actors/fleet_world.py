@@ -9,7 +9,7 @@ import trio
 from attrs import define, field
 
 from helexa.actors.fleet import Fleet, Outcome
-from helexa.actors.fleet_messages import Tick
+from helexa.actors.fleet_messages import FleetMessage, Tick
 from helexa.actors.place import Asker
 from helexa.actors.poller import Poller
 from helexa.actors.supervisor import RestartPolicy, keep_running
@@ -245,11 +245,11 @@ class Fragile(Fleet):
         policy = RestartPolicy(max_restarts=1000, within=1.0, first_delay=0.1, max_delay=0.5)
         await keep_running("fleet", super().run, policy, task_status=task_status)
 
-    def _handle(self, message: object) -> None:
+    def _handle(self, message: FleetMessage) -> None:
         if self.is_cracked and not isinstance(message, Tick):
             self.is_cracked = False
             raise RuntimeError("a bug in the fleet")
-        super()._handle(message)  # type: ignore[arg-type]
+        super()._handle(message)
 
 
 @define(eq=False)

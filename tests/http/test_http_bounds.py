@@ -193,7 +193,7 @@ async def test_a_body_gives_its_bytes_back_once() -> None:
         return next(messages)
 
     buffered = Buffered(limit=100)
-    body = Body(receive, buffered, 100, 1.0)
+    body = Body(receive, buffered, 100, 1.0, is_here=lambda: False)
     await body.receive()
     await body.receive()
     assert buffered.held == 90
